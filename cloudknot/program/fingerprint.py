@@ -129,7 +129,7 @@ class Fingerprint:
             raw = obj.raw() if type(obj) is pickle.PickleBuffer else obj
             self._emit(type(obj).__name__, hashlib.sha256(raw).digest())
             return iter(())
-        if isinstance(obj, ModuleType) and obj.__spec__ is not None:
+        if isinstance(obj, ModuleType) and sys.modules.get(obj.__name__) is obj and obj.__spec__ is not None:
             self.modules.add(obj.__name__)
         return self._visit_reduced(obj, self._reduce(obj))
 

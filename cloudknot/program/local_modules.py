@@ -52,6 +52,12 @@ class LocalModules:
     own: frozenset[str] = frozenset()
     packages: set[str] = field(default_factory=set)
 
+    @property
+    def names(self) -> set[str]:
+        """The names of the modules that travel as files, or have functions that travel by value."""
+        bases = (path.removesuffix(".py").removesuffix("/__init__") for path in self.files)
+        return {*self.own, *(base.replace("/", ".") for base in bases)}
+
 
 def find(name: str) -> ModuleSpec | None:
     """Return the spec of a module, or None if it does not exist. Imports neither the module nor its parents."""
@@ -309,6 +315,15 @@ def _is_beside(name: str, root: Path | None) -> bool:
     return is_local(name) and _root(name) == root
 
 
+def _content(file: Path, name: str) -> bytes:
+    """Return the content of a module's file, which may be inside an archive, such as a zipapp."""
+    get_data = getattr(getattr(find(name), "loader", None), "get_data", None)
+    if get_data is None or file.parent.is_dir():
+        return file.read_bytes()
+    content: bytes = get_data(str(file))
+    return content
+
+
 def _read(name: str) -> tuple[str, bytes]:
     """Return the path that a local module has in the job, and its source."""
     file = file_of(find(name))
@@ -321,7 +336,7 @@ def _read(name: str) -> tuple[str, bytes]:
         )
     base = name.replace(".", "/")
     try:
-        source = portable(file.name, file.read_bytes())
+        source = portable(file.name, _content(file, name))
     except OSError as error:
         raise CloudknotInputError(
             f"The function uses the module {name!r}, but its file cannot be read: {error}. Check its permissions."

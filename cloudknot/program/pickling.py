@@ -50,15 +50,29 @@ class Pickler(reducers.ValuePickler):
     def reducer_override(self, obj: object) -> object:
         if type(obj) in self.renewed:
             return self.renewed[type(obj)](obj)
-        if isinstance(obj, ModuleType) and sys.modules.get(obj.__name__) is obj:
-            # cloudpickle would pickle the content of a registered module. Only its functions should travel.
-            return importlib.import_module, (obj.__name__,)
+        if isinstance(obj, ModuleType):
+            return _module(obj)
         if reduced := by_name(obj):
             return reduced
         if isinstance(obj, CodeType):
             make, arguments = internals._code_reduce(obj)
-            return make, tuple(obj.co_filename if argument == _DYNAMIC_FILE else argument for argument in arguments)
+            # Under `python -bb`, a comparison of bytes with a text is an error.
+            return make, tuple(
+                obj.co_filename if type(argument) is str and argument == _DYNAMIC_FILE else argument
+                for argument in arguments
+            )
         return super().reducer_override(obj)
+
+
+def _module(module: ModuleType) -> Reduced:
+    """Return the reduction of a module: its name, or its content if it has none, as after ``module_from_spec``."""
+    if sys.modules.get(module.__name__) is module:
+        # cloudpickle would pickle the content of a registered module. Only its functions should travel.
+        return importlib.import_module, (module.__name__,)
+    # Places of this machine are no part of the content.
+    places = ("__builtins__", "__spec__", "__loader__", "__file__", "__cached__")
+    content = {name: value for name, value in vars(module).items() if name not in places}
+    return internals.dynamic_subimport, (module.__name__, {}), content
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from cloudknot.program.inputs.missing_modules import missing_in_job
 from cloudknot.program.inputs.random_state import warn_of_generators
 
 if TYPE_CHECKING:
+    from cloudknot.program.checks.log_settings import Setting
     from cloudknot.program.fingerprint import Fingerprint
     from cloudknot.program.local_modules import LocalModules
     from cloudknot.program.pickling import MissingModules
@@ -194,17 +195,20 @@ def _pack(func: object, by_value: tuple[str, ...]) -> tuple[bytes, Fingerprint, 
     """
     from cloudknot.program import local_modules
     from cloudknot.program.checks.changed_modules import Changes, WithChanges, changes_in, warn_of_lost
+    from cloudknot.program.checks.log_settings import log_settings
 
     changes, imported = Changes(), None
+    settings: tuple[Setting, ...] = ()
     while True:
-        root = WithChanges(func, changes) if changes.travelling else func
+        root = WithChanges(func, settings, changes) if settings or changes.travelling else func
         pickled, fingerprint = _pickle(root, by_value)
         local = local_modules.collect(sorted(fingerprint.modules), by_value, fingerprint.named)
         if imported == local.needed.keys():
             break
         # A changed value may need further modules, which may have changed as well.
         changes, imported = changes_in(local.needed, local.packages, by_value), local.needed.keys()
-        if not changes.travelling:
+        settings = log_settings(fingerprint.modules, local.needed.values(), local.names)
+        if not settings and not changes.travelling:
             break
     warn_of_lost(changes)
     return pickled, fingerprint, local

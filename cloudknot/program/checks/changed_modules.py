@@ -21,6 +21,7 @@ from typing import Any
 
 from cloudknot.options import streams
 from cloudknot.program import imports, pickling
+from cloudknot.program.checks.log_settings import Setting
 from cloudknot.program.checks.outside_stores import stores
 from cloudknot.program.checks.static_values import StaticScope, scope_of
 from cloudknot.program.fingerprint import Fingerprint
@@ -53,14 +54,14 @@ class Change:
 
 
 class WithChanges:
-    """A function whose pickle makes some changes first, and then gives the function itself."""
+    """A function whose pickle makes some settings and changes first, and then gives the function itself."""
 
-    def __init__(self, func: object, changes: Changes) -> None:
-        self._func, self._changes = func, changes
+    def __init__(self, func: object, settings: tuple[Setting, ...], changes: Changes) -> None:
+        self._func, self._settings, self._changes = func, settings, changes
 
     def __reduce__(self) -> tuple[Any, ...]:
         # First all imports: a module may have copied a value before it changed, by `from settings import N`.
-        return operator.getitem, ((self._changes.modules, self._changes.travelling, self._func), 2)
+        return operator.getitem, ((self._settings, self._changes.modules, self._changes.travelling, self._func), 3)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ LONG = 120
 def python(cloud, tmp_path):
     """Return a function that runs a script in an interpreter and a directory of its own."""
 
-    def run(script, *arguments, folder="one", check=True):
+    def run(script, *arguments, folder="one", check=True, options=()):
         directory = tmp_path / folder
         directory.mkdir(exist_ok=True)
         path = directory / "script.py"
@@ -22,7 +22,7 @@ def python(cloud, tmp_path):
         environment = {**os.environ, "CLOUDKNOT_LOCAL_DIR": str(cloud.directory), "CLOUDKNOT_CLOUD": "local"}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [os.getcwd(), environment.get("PYTHONPATH")]))
         return subprocess.run(
-            [sys.executable, str(path), *map(str, arguments)],
+            [sys.executable, *options, str(path), *map(str, arguments)],
             cwd=directory,
             env=environment,
             capture_output=True,

@@ -72,3 +72,21 @@ def test_map_returns_future_on_machine_that_cannot_start_threads(python):
     )
     assert run.stdout.splitlines() == ["can't start new thread", "[2, 4]"]
     assert "This machine cannot start a thread to collect results" in run.stderr
+
+
+def test_map_in_session_that_forbids_comparisons_of_bytes_and_text(python):
+    run = python(
+        """
+        import sys
+        import cloudknot as ck
+
+        def both(x, y):
+            return (x, y, str(y))
+
+        knot = ck.Knot(name="streams-bytes", func=both)
+        print(sys.flags.bytes_warning, knot.map([(b"a", "a"), ("b", 1)], starmap=True).result(60), len(knot.jobs))
+        knot.clobber()
+        """,
+        options=("-bb",),
+    )
+    assert run.stdout.splitlines()[-1] == "2 [(b'a', 'a', 'a'), ('b', 1, '1')] 1"

@@ -56,18 +56,24 @@ class Run:
         self._number = 0
         self.digest = self.warnings = ""
 
-    def __call__(self, script: str, files: dict[str, str] | None = None) -> str:
+    def __call__(self, script: str, files: dict[str, str] | None = None, options: tuple[str, ...] = ()) -> str:
         self._number += 1
         folder = self._folder / str(self._number)
-        client, context, place = folder / "client", folder / "opt", folder / "work"
-        place.mkdir(parents=True)
+        client, context = folder / "client", folder / "opt"
         for path, source in {**(files or {}), "script.py": textwrap.dedent(script) + CLIENT}.items():
             (client / path).parent.mkdir(parents=True, exist_ok=True)
             (client / path).write_text(textwrap.dedent(source))
-        sent = python("script.py", str(context), cwd=client, path=str(ROOT))
+        sent = python(*options, "script.py", str(context), cwd=client, path=str(ROOT))
         self.digest, self.warnings = last_line(sent).split()[0], sent.stderr
-        (context / "job.py").write_text(JOB)
-        return last_line(python(str(context / "job.py"), str(context), cwd=place, path=str(context)))
+        return job(context)
+
+
+def job(context: Path) -> str:
+    """Run the program of a build context, and return the ``repr`` of its result."""
+    place = context.parent / "work"
+    place.mkdir()
+    (context / "job.py").write_text(JOB)
+    return last_line(python(str(context / "job.py"), str(context), cwd=place, path=str(context)))
 
 
 @pytest.fixture
