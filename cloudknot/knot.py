@@ -25,7 +25,7 @@ from cloudknot.errors import ResourceClobberedException
 from cloudknot.image.docker_image import DockerImage, docker_image_of, program_in
 from cloudknot.image.repository import DockerRepo
 from cloudknot.options import streams
-from cloudknot.options.choices import KnotOptions, MapOptions
+from cloudknot.options.choices import DEFAULT_TIMEOUT, NO_TIMEOUT, KnotOptions, MapOptions
 from cloudknot.run.collect.map_future import MapFuture, empty_map
 from cloudknot.run.jobs.history import discard_leftovers, find_jobs, jobs_table
 from cloudknot.run.jobs.job import BatchJob, started_job
@@ -74,7 +74,8 @@ class Knot:
     no_image_cache : bool
         Build and push the image even if it exists.
     job_def_vcpus, memory, n_gpus : int, optional
-        The vCPUs, MiB of memory and GPUs of each child job. Default: 1, 7,500 and 0.
+        The vCPUs, MiB of memory and GPUs of each child job. Default: 1 vCPU, 1,900 MiB for each vCPU, and no GPU. On
+        Fargate, the next size. With GPUs, 7,500 MiB.
     retries : int, optional
         Attempts of each child job if the function raises or its process dies: 1 (the default) to 10.
     instance_types : str or sequence of str, optional
@@ -100,7 +101,8 @@ class Knot:
     cloud : Cloud or {"aws", "local"}, optional
         The cloud to run in. Default: ``CLOUDKNOT_CLOUD``, else AWS.
     timeout : int, optional
-        The longest duration of an attempt in seconds, 60 or more. Default: no limit.
+        The longest duration of an attempt in seconds, 60 or more. Default: 604,800, a week. None: no limit, except
+        that AWS may end jobs on Fargate after 14 days.
     requirements : sequence of str, str or path, optional
         Requirements in pip's format; or a requirements file, ``pyproject.toml``, ``uv.lock``, ``pylock.toml`` or
         ``environment.yml``. Default: those that the function imports.
@@ -160,7 +162,7 @@ class Knot:
         aws_resource_tags: Mapping[str, str] | Sequence[Mapping[str, str]] | None = None,
         *,
         cloud: Cloud | str | None = None,
-        timeout: int | None = None,
+        timeout: int | None = DEFAULT_TIMEOUT,
         requirements: Sequence[str] | str | PathLike[str] | None = None,
         environment: str | None = None,
         apt_packages: str | Sequence[str] = (),
@@ -175,9 +177,9 @@ class Knot:
             memory=memory, n_gpus=n_gpus, retries=retries, compute_environment_name=compute_environment_name,
             instance_types=instance_types, min_vcpus=min_vcpus, max_vcpus=max_vcpus, desired_vcpus=desired_vcpus,
             volume_size=volume_size, image_id=image_id, ec2_key_pair=ec2_key_pair, bid_percentage=bid_percentage,
-            job_queue_name=job_queue_name, priority=priority, aws_resource_tags=aws_resource_tags, timeout=timeout,
-            requirements=requirements, environment=environment, apt_packages=apt_packages,
-            dockerfile_lines=dockerfile_lines, memory_growth=memory_growth,
+            job_queue_name=job_queue_name, priority=priority, aws_resource_tags=aws_resource_tags,
+            timeout=NO_TIMEOUT if timeout is None else timeout, requirements=requirements, environment=environment,
+            apt_packages=apt_packages, dockerfile_lines=dockerfile_lines, memory_growth=memory_growth,
         )  # fmt: skip
         self._prepare(options, pars, cloud)
 

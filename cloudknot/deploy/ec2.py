@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 from cloudknot.aws import clients
 from cloudknot.errors import CloudError, refuse
 from cloudknot.options.choices import KnotOptions
-from cloudknot.options.compute import ANY_TYPES, FARGATE_TYPES, MEMORY, refuse_mixed, type_subject, types_argument
+from cloudknot.options.compute import ANY_TYPES, FARGATE_TYPES, refuse_mixed, type_subject, types_argument
 from cloudknot.options.validators import argument, near_matches
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def _check_size(options: KnotOptions, descriptions: Sequence[InstanceTypeInfoTyp
         value = getattr(options, choice)
         if descriptions and value > limit:
             types = types_argument(options.instance_types)
-            default = choice == "memory" and value == MEMORY
+            default = choice == "memory" and not options.memory_given
             if choice == "n_gpus" and not limit:
                 refuse(
                     problem=f"{choice}={value} does not fit on {types}.",

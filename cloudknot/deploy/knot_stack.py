@@ -32,6 +32,7 @@ from cloudknot.deploy.plan import ARCHITECTURES, KnotPlan
 from cloudknot.errors import ResourceDoesNotExistException
 from cloudknot.options import streams
 from cloudknot.options.choices import KnotOptions
+from cloudknot.options.compute import earlier_memory
 from cloudknot.program.inputs.needs import ImagePackages
 from cloudknot.worker.wire.keys import RUNS
 
@@ -217,8 +218,12 @@ def deploy_knot(plan: KnotPlan, prerequisites: Prerequisites) -> KnotResources:
     )
     if parameters["BidPercentage"] and not plan.current.get("BidPercentage"):
         linked_role(plan.cloud, SPOT)
+    # Before an update of the stack, which registers a revision of its own.
+    before = active_revisions(plan.cloud, parameters["JobDefinitionName"]) if plan.current else []
+    if kept := _kept_memory(options, before):
+        parameters["Memory"] = str(kept)
     seen: list[Mapping[str, str]] = [plan.current]
-    state, revisions = _deploy_stack(plan, parameters, seen)
+    state, revisions = _deploy_stack(plan, parameters, seen, before)
     # The parameters right before an update of this session: another one may have changed them since the plan.
     current = seen[-1]
     # A knot keeps its bucket, and another session may have moved it since this plan was made.
@@ -231,12 +236,38 @@ def deploy_knot(plan: KnotPlan, prerequisites: Prerequisites) -> KnotResources:
     return _resources(state, revision, options.retries, plan.cloud)
 
 
+def _kept_memory(options: KnotOptions, revisions: Sequence[JobDefinitionTypeDef]) -> int | None:
+    """Return the MiB of a knot from an earlier version that had a larger default; None for any other knot.
+
+    The function may need that memory, so only the user may reduce it.
+    """
+    if options.memory_given or not revisions:
+        return None
+    is_fargate = bool(options.fargate)
+    had = earlier_memory(int(vcpus_of(revisions[0])), is_fargate)
+    kept = earlier_memory(options.job_def_vcpus, is_fargate)
+    if facts(revisions[0])["memory"] != str(had) or kept <= options.memory:
+        return None
+    streams.logger.warning(
+        "The knot %r keeps memory=%s, the default of earlier versions. With it, about half of the paid vCPUs run "
+        "nothing on many machines. If its jobs need less, pass for example memory=%s, the default of new knots.",
+        options.name,
+        kept,
+        options.memory,
+    )
+    return kept
+
+
 def _deploy_stack(
-    plan: KnotPlan, parameters: Mapping[str, str], seen: list[Mapping[str, str]]
+    plan: KnotPlan,
+    parameters: Mapping[str, str],
+    seen: list[Mapping[str, str]],
+    before: list[JobDefinitionTypeDef],
 ) -> tuple[StackState, list[JobDefinitionTypeDef]]:
     """Return the up-to-date stack and the active revisions of its job definition.
 
     ``seen`` gets the parameters of each state of the stack that this session has compared with its own choices.
+    ``before`` holds the revisions before a change of the stack.
     """
     stack = Stack(plan.cloud, plan.name)
 
@@ -247,8 +278,9 @@ def _deploy_stack(
     # Another session may have changed or deleted the stack while this one built an image.
     state_before = plan.state if plan.is_fresh() else stack.state()
     state = stack.deploy_from(state_before, plan.template, wanted, ignore=REVISION_ONLY, merges=False)
-    revisions = active_revisions(plan.cloud, parameters["JobDefinitionName"])
-    if state is plan.state and not revisions:
+    is_unchanged = state is plan.state
+    revisions = before if is_unchanged else active_revisions(plan.cloud, parameters["JobDefinitionName"])
+    if is_unchanged and not revisions:
         # Every stack has a revision. So another session has deleted the knot since the plan was made.
         state = stack.deploy_from(stack.state(), plan.template, wanted, ignore=REVISION_ONLY, merges=False)
         revisions = active_revisions(plan.cloud, parameters["JobDefinitionName"])

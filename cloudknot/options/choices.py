@@ -7,12 +7,13 @@ This module makes no remote calls, so invalid input raises before anything is cr
 from __future__ import annotations
 
 import dataclasses
+import enum
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar, cast
 
 from cloudknot.errors import refuse
 from cloudknot.options import compute, streams, validators
@@ -67,10 +68,26 @@ MEMORY = integer(4, unit="MiB", example=8000)
 RETRIES = integer(1, 10, example=3)
 # Batch API reference, JobTimeout, attemptDurationSeconds.
 TIMEOUT = integer(60, unit="seconds", cause="Batch has no shorter timeout.", example=600)
+# A function that hangs on all of the default 256 vCPUs costs about $295 a day. A week is longer than nearly all jobs.
+DEFAULT_TIMEOUT = 7 * 24 * 3600
+"""The default of ``timeout``, in seconds for each attempt."""
+
+
+class NoTimeout(enum.Enum):
+    """The value of ``timeout`` in `KnotOptions.make` for a knot without a limit. There, None means the default."""
+
+    NO_TIMEOUT = enum.auto()
+
+
+NO_TIMEOUT = NoTimeout.NO_TIMEOUT
 REQUIREMENTS: Rule[tuple[str, ...] | str | os.PathLike[str]] = validators.requirements
 ENVIRONMENT = one_of("imports", "all")
 SCRIPT_PATH = validators.path("simulate.py")
 DIRECTORY = validators.path("my-program")
+
+
+def _knot_timeout(name: str, value: object) -> int | None:
+    return None if value is NO_TIMEOUT else TIMEOUT(name, value)
 
 
 def choice(default: T, rule: Rule[T] | None = None) -> T:
@@ -132,7 +149,7 @@ class KnotOptions(NamedOptions):
     """The parameters of `cloudknot.Knot`.
 
     ``memory`` is in MiB, ``timeout`` in seconds for each attempt, and ``volume_size`` in GiB. ``retries`` is the
-    number of attempts. The default memory fits a machine of 8 GiB, of which ECS leaves about 7,985 MiB to jobs.
+    number of attempts.
     """
 
     name: str = choice("", validators.knot_name)
@@ -154,10 +171,12 @@ class KnotOptions(NamedOptions):
     job_definition_name: str = choice("", BATCH_NAME)
     job_def_vcpus: int = choice(1, VCPUS)
     memory: int = choice(0, MEMORY)
+    # False if memory is the default. An existing knot may keep another default.
+    memory_given: bool = dataclasses.field(default=True, init=False)
     n_gpus: int = choice(0, integer(0, example=1))
     retries: int = choice(1, RETRIES)
     memory_growth: float = choice(0.0, validators.factor)
-    timeout: int | None = choice(None, TIMEOUT)
+    timeout: int | None = choice(cast("int | None", DEFAULT_TIMEOUT), _knot_timeout)
     compute_environment_name: str = choice("", BATCH_NAME)
     instance_types: tuple[str, ...] = choice(
         ("optimal",),
@@ -173,7 +192,15 @@ class KnotOptions(NamedOptions):
     # False if desired_vcpus is the default. AWS starts machines for a number in the stack, so the default stays out.
     desired_given: bool = dataclasses.field(default=True, init=False)
     volume_size: int | None = choice(
-        None, integer(30, 16384, unit="GiB", cause="The machine image itself takes 30 GiB.", example=100)
+        None,
+        # Amazon EBS user guide, "General Purpose SSD volumes": the size of gp3.
+        integer(
+            30,
+            65536,
+            unit="GiB",
+            cause="The machine image itself takes 30 GiB, and a gp3 volume has at most 65536.",
+            example=100,
+        ),
     )
     image_id: str | None = choice(
         None, text(r"ami-[0-9a-f]{8,17}", "the id of a machine image (AMI)", example="ami-0123456789abcdef0")
@@ -225,9 +252,10 @@ class KnotOptions(NamedOptions):
         return compute.fargate_of(self.instance_types)
 
     def _complete_compute(self) -> None:
+        self._set(memory_given=bool(self.memory))
         if self.fargate:
             self._complete_fargate()
-        self._set(memory=self.memory or compute.MEMORY)
+        self._set(memory=self.memory or compute.default_memory(self.job_def_vcpus, self.n_gpus))
         if self.desired_vcpus < 0:
             desired = max(self.min_vcpus, min(DESIRED_VCPUS, self.max_vcpus))
             self._set(desired_vcpus=desired, desired_given=False)
@@ -263,6 +291,7 @@ class KnotOptions(NamedOptions):
         )
         self._set(memory=self.memory or compute.fargate_memory(self.job_def_vcpus))
         compute.check_fargate_memory(self.job_def_vcpus, self.memory)
+        compute.check_fargate_timeout(self.timeout)
 
     def _check_machines(self) -> None:
         if self.volume_size is not None and self.image_id is not None:

@@ -12,8 +12,16 @@ from cloudknot.errors import refuse
 from cloudknot.options import streams
 from cloudknot.options.validators import alternatives, argument, subject
 
-MEMORY = 7500
-"""Default MiB of a job. It fits a machine of 8 GiB, of which ECS leaves about 7,985 MiB to jobs."""
+# A machine of a compute-optimised family (c5, c6i, ...) has 2 GiB for each vCPU. The kernel and the ECS agent take up
+# to 3.5 % of it. With more memory for each job, a part of the paid vCPUs would run nothing.
+MEMORY = 1900
+"""Default MiB of a job for each of its vCPUs. So all vCPUs of a machine get jobs, also of compute-optimised types."""
+MEMORY_BESIDE_GPU = 7500
+"""Default MiB of a job with GPUs. Such machines have 16 GiB or more for each GPU, and one job on it."""
+EARLIER_MEMORY = 7500
+"""Default MiB of a job in the first versions of cloudknot. Knots of that time keep it."""
+LONGEST_ON_FARGATE = 14 * 24 * 3600
+"""Seconds after which AWS may end a job on Fargate (Batch user guide, "Job timeouts")."""
 ANY_TYPES = ("optimal", "default_x86_64", "default_arm64")
 """Names for which Batch chooses the instance types (Batch API reference, ComputeResource, instanceTypes)."""
 GPU_FAMILIES = ("g4dn", "g5")
@@ -181,15 +189,39 @@ def warn_about_costs(min_vcpus: int, bid_percentage: int | None) -> None:
         )
 
 
-def fargate_memory(vcpus: int) -> int:
-    """Return the default MiB of a Fargate job: the smallest allowed size of at least `MEMORY`.
+def default_memory(vcpus: int, n_gpus: int) -> int:
+    """Return the default MiB of a job on EC2 instances."""
+    return MEMORY_BESIDE_GPU if n_gpus else MEMORY * vcpus
+
+
+def fargate_memory(vcpus: int, least: int = 0) -> int:
+    """Return the default MiB of a Fargate job: the smallest allowed size of at least `MEMORY` for each vCPU.
+
+    ``least`` replaces that number of MiB.
 
     Raises
     ------
     CloudknotInputError
         Fargate does not offer this number of vCPUs.
     """
-    return next(size for size in _sizes(vcpus) if size >= MEMORY)
+    return next(size for size in _sizes(vcpus) if size >= (least or MEMORY * vcpus))
+
+
+def earlier_memory(vcpus: int, fargate: bool) -> int:
+    """Return the MiB that earlier versions of cloudknot gave to a job without ``memory``."""
+    if not fargate:
+        return EARLIER_MEMORY
+    return fargate_memory(vcpus, EARLIER_MEMORY) if vcpus in FARGATE_MEMORY else 0
+
+
+def check_fargate_timeout(seconds: int | None) -> None:
+    """Raise `CloudknotInputError` for a timeout that Fargate cannot keep."""
+    if seconds is not None and seconds > LONGEST_ON_FARGATE:
+        refuse(
+            problem=f"timeout={seconds} is not available on Fargate.",
+            cause=f"AWS may end a job there after 14 days ({LONGEST_ON_FARGATE} seconds).",
+            fix=f"Pass timeout={LONGEST_ON_FARGATE} or less, or create the knot with instance_types='optimal'.",
+        )
 
 
 def check_fargate_memory(vcpus: int, memory: int, name: str = "job_def_vcpus") -> None:

@@ -284,7 +284,10 @@ def _more_memory(memory: int | None) -> str:
     """Return the fix for a lack of memory: twice the memory where it is known."""
     if memory is None:
         return "Run it again with more memory, in MiB: future.retry_failed(memory=...)."
-    return f"Run it again with more memory: future.retry_failed(memory={2 * memory})."
+    more = 2 * memory
+    return (
+        f"Run it again with more memory: future.retry_failed(memory={more}). For later maps, pass Knot(memory={more})."
+    )
 
 
 class Growth(Protocol):

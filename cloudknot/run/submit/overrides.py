@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cloudknot.options.compute import check_fargate_memory, refuse_above
+from cloudknot.options.compute import check_fargate_memory, check_fargate_timeout, refuse_above
 
 if TYPE_CHECKING:
     from types_boto3_batch.type_defs import ResourceRequirementTypeDef, SubmitJobRequestTypeDef
@@ -26,9 +26,11 @@ def check_overrides(overrides: Overrides, max_vcpus: int, fargate: tuple[int, in
     Raises
     ------
     CloudknotInputError
-        The vCPUs are above the limit, or Fargate does not offer this pair of vCPUs and memory.
+        The vCPUs are above the limit, or Fargate does not offer this timeout or this pair of vCPUs and memory.
     """
     refuse_above(max_vcpus, vcpus=overrides.vcpus)
+    if fargate is not None:
+        check_fargate_timeout(overrides.timeout)
     if fargate is not None and (overrides.vcpus or overrides.memory):
         check_fargate_memory(overrides.vcpus or fargate[0], overrides.memory or fargate[1], "vcpus")
 

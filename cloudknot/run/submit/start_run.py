@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cloudknot.aws.tags import KNOT, with_own
 from cloudknot.errors import CloudknotError, CloudknotInputError, refuse
 from cloudknot.image.context import is_outdated
+from cloudknot.options.choices import DEFAULT_TIMEOUT
 from cloudknot.program.inputs.arguments import CallCheck
 from cloudknot.program.inputs.input_pickling import pickle_into
 from cloudknot.program.inputs.needs import ImagePackages, InputNeeds
@@ -300,6 +301,8 @@ def _chunksize(
     seconds = measured_seconds(cloud, keys, target.image) if automatic else None
     slots = int(target.max_vcpus // (options.overrides.vcpus or target.vcpus))
     timeout = options.overrides.timeout or target.timeout
+    # The default of a week bounds the cost of a function that hangs. It says nothing about the length of a call.
+    timeout = None if timeout == DEFAULT_TIMEOUT else timeout
     return chunksize(count, options.chunksize, default, seconds, slots, timeout, cloud.shortest_child)
 
 

@@ -102,7 +102,7 @@ def test_knot_with_changed_job_choices_registers_revision(counting_cloud, knot_w
     counting_cloud.calls.clear()
     knot = ck.Knot(name="reuse-job", func=square, memory=600, retries=2, timeout=90, cloud=counting_cloud)
     assert counting_cloud.writes == ["register_job_definition"]
-    assert "memory 7500 -> 600; retries 1 -> 2; timeout none -> 90" in knot_warnings()[0]
+    assert "memory 1900 -> 600; retries 1 -> 2; timeout 604800 -> 90" in knot_warnings()[0]
     assert ck.Knot(name="reuse-job", cloud=counting_cloud).job_definition.retries == knot.job_definition.retries == 2
 
 
@@ -215,7 +215,7 @@ def test_fargate_knot_runs_map_and_is_reused(counting_cloud, types, kind, size):
     assert job["platformCapabilities"] == ["FARGATE"]
     assert job["container"]["networkConfiguration"] == {"assignPublicIp": "ENABLED"}
     requirements = {item["type"]: item["value"] for item in job["container"]["resourceRequirements"]}
-    assert requirements == {"VCPU": str(size.get("job_def_vcpus", 1)), "MEMORY": str(size.get("memory", 8192))}
+    assert requirements == {"VCPU": str(size.get("job_def_vcpus", 1)), "MEMORY": str(size.get("memory", 2048))}
     counting_cloud.calls.clear()
     reused = ck.Knot(
         name=f"reuse-{types}", func=square, instance_types=types, max_vcpus=16, cloud=counting_cloud, **size

@@ -43,6 +43,7 @@ AREA.refuses(
     {"instance_types": "fargate", "memory_growth": 2},
     {"instance_types": "fargate", "volume_size": 50},
     {"instance_types": "fargate", "memory": 7500},
+    {"instance_types": "fargate", "timeout": 2_000_000},
     {"instance_types": "fargate", "job_def_vcpus": 3},
     {"min_vcpus": 10, "max_vcpus": 4},
     {"volume_size": 10},

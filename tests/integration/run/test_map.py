@@ -505,7 +505,7 @@ def test_map_overrides_resources_of_knots_job_definition(knot_of, job_type):
     assert (default.result(LONG), override.result(LONG)) == ([1, 4], [1, 4])
     before, after = default.job._view.describe_jobs(), override.job._view.describe_jobs()
     assert {job["jobDefinition"] for job in after} == {before[0]["jobDefinition"]}
-    assert [resources_of(job) for job in before] == [{"VCPU": "1", "MEMORY": "7500"}] * len(before)
+    assert [resources_of(job) for job in before] == [{"VCPU": "1", "MEMORY": "1900"}] * len(before)
     assert [resources_of(job) for job in after] == [{"VCPU": "2", "MEMORY": "900"}] * len(after)
     assert {job["timeout"]["attemptDurationSeconds"] for job in after} == {70}
     assert (default.job.manifest.attempts, override.job.manifest.attempts) == (1, 4)

@@ -58,7 +58,7 @@ def test_stack_changes_name_option_with_old_and_new_value(
     [
         ({"Image": "a"}, {"Image": "b"}, ["function"]),
         ({"Image": "a", "Environment": "x"}, {"Image": "b", "Environment": "y"}, ["requirements or base image"]),
-        ({}, {"Memory": "1", "Timeout": "60"}, ["memory 7500 -> 1", "timeout none -> 60"]),
+        ({}, {"Memory": "1", "Timeout": "60"}, ["memory 1900 -> 1", "timeout 604800 -> 60"]),
         ({}, {"Vcpus": "2", "Gpus": "1"}, ["job_def_vcpus 1 -> 2", "n_gpus 0 -> 1"]),
         ({}, {"JobRole.Arn": "other"}, ["roles of its jobs"]),
         ({}, {"LogGroupName": "other"}, ["job definition"]),

@@ -116,8 +116,10 @@ def test_job_too_large_for_every_type_is_refused() -> None:
 def test_refusal_marks_default_memory_as_default() -> None:
     class Small(ScriptedRegion):
         def describe(self, name: str) -> dict[str, Any]:
-            return {**super().describe(name), "MemoryInfo": {"SizeInMiB": 4096}}
+            return {**super().describe(name), "MemoryInfo": {"SizeInMiB": 1024}}
 
-    with pytest.raises(CloudknotInputError, match=r"^memory=7500 \(the default\) does not fit.*memory=3961 or less"):
-        platform(Small(c5_large="x86_64"), "c5.large")
-    assert platform(Small(c5_large="x86_64"), "c5.large", memory=3961) == "linux/amd64"
+    with pytest.raises(CloudknotInputError, match=r"^memory=1900 \(the default\) does not fit.*memory=967 or less"):
+        platform(Small(t3_micro="x86_64"), "t3.micro")
+    with pytest.raises(CloudknotInputError, match=r"^memory=1900 does not fit.*memory=967 or less"):
+        platform(Small(t3_micro="x86_64"), "t3.micro", memory=1900)
+    assert platform(Small(t3_micro="x86_64"), "t3.micro", memory=967) == "linux/amd64"

@@ -43,10 +43,10 @@ GOLDEN = {
     "JobDefinitionName": "pi-calc-cloudknot-job-definition",
     "Image": "registry/cloudknot:1",
     "Vcpus": "1",
-    "Memory": "7500",
+    "Memory": "1900",
     "Gpus": "0",
     "Retries": "1",
-    "Timeout": "0",
+    "Timeout": "604800",
     "Environment": "none",
     "Packages": "",
     "Bucket": "the-bucket",
@@ -84,7 +84,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     "plain": ({}, {}),
     "spot": ({"bid_percentage": 100}, {"BidPercentage": "100"}),
     "spot at zero": ({"bid_percentage": 0}, {"BidPercentage": "0"}),
-    "gpu": ({"n_gpus": 2}, {"Gpus": "2", "InstanceTypes": "g4dn,g5"}),
+    "gpu": ({"n_gpus": 2}, {"Gpus": "2", "InstanceTypes": "g4dn,g5", "Memory": "7500"}),
     "volume": ({"volume_size": 200}, {"VolumeSize": "200"}),
     "image": ({"image_id": "ami-0123456789abcdef0"}, {"ImageId": "ami-0123456789abcdef0"}),
     "key pair": ({"ec2_key_pair": "lab"}, {"KeyPair": "lab"}),
@@ -100,10 +100,13 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     "types": ({"instance_types": ["c6i.large", "m6i"]}, {"InstanceTypes": "c6i.large,m6i"}),
     "arm64": ({"instance_types": "default_arm64"}, {"InstanceTypes": "default_arm64", "Architecture": "ARM64"}),
     "graviton": ({"instance_types": "c7g"}, {"InstanceTypes": "c7g", "Architecture": "ARM64"}),
-    "gpu of chosen types": ({"n_gpus": 1, "instance_types": "p4d"}, {"Gpus": "1", "InstanceTypes": "p4d"}),
+    "gpu of chosen types": (
+        {"n_gpus": 1, "instance_types": "p4d"},
+        {"Gpus": "1", "InstanceTypes": "p4d", "Memory": "7500"},
+    ),
     "fargate": (
         {"instance_types": "fargate"},
-        {"Fargate": "FARGATE", "InstanceTypes": "fargate", "Memory": "8192", "DiskTemplate": "no"},
+        {"Fargate": "FARGATE", "InstanceTypes": "fargate", "Memory": "2048", "DiskTemplate": "no"},
     ),
     "fargate spot": (
         {"instance_types": "fargate-spot", "job_def_vcpus": 4, "memory": 30720, "max_vcpus": 64},
@@ -117,7 +120,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
         {
             **{"Fargate": "FARGATE", "InstanceTypes": "fargate-arm64", "Architecture": "ARM64"},
             "DiskTemplate": "no",
-            **{"Vcpus": "2", "Memory": "8192"},
+            **{"Vcpus": "2", "Memory": "4096"},
         },
     ),
     "fargate spot arm64": (
@@ -125,7 +128,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
         {
             **{"Fargate": "FARGATE_SPOT", "InstanceTypes": "fargate-spot-arm64", "Architecture": "ARM64"},
             "DiskTemplate": "no",
-            **{"Memory": "8192", "Timeout": "60"},
+            **{"Memory": "2048", "Timeout": "60"},
         },
     ),
 }
@@ -229,10 +232,14 @@ def test_running_jobs_survive_update_of_compute_environment() -> None:
     assert environment["UpdatePolicy"] == {"TerminateJobsOnUpdate": False, "JobExecutionTimeoutMinutes": 7200}
 
 
-def test_retry_rules_follow_batch_syntax() -> None:
-    rules = job_definition.RETRY_RULES
+@pytest.mark.parametrize("fargate", ["", "FARGATE", "FARGATE_SPOT"])
+def test_retry_rules_follow_batch_syntax(fargate: str) -> None:
+    rules = job_definition._filled(job_definition.RETRY_RULES, {"Fargate": fargate})
+    assert isinstance(rules, list)
     assert len(rules) <= 5
+    assert len(job_definition.RULES_FOR_SEVERAL) <= 5
     assert rules[-1] == {"onReason": "*", "action": "EXIT"}
+    rules += job_definition.RULES_FOR_SEVERAL
     patterns = [value for rule in rules for name, value in rule.items() if name != "action"]
     assert all(re.fullmatch(r"[A-Za-z0-9.: ]*\*?", pattern) for pattern in patterns)
 

@@ -17,8 +17,8 @@ def test_knot_options_have_defaults() -> None:
     assert options.job_definition_name == "pi-calc-cloudknot-job-definition"
     assert options.job_queue_name == "pi-calc-cloudknot-job-queue"
     assert options.compute_environment_name == "pi-calc-cloudknot-compute-environment"
-    assert (options.job_def_vcpus, options.memory, options.n_gpus) == (1, 7500, 0)
-    assert (options.retries, options.timeout) == (1, None)
+    assert (options.job_def_vcpus, options.memory, options.n_gpus) == (1, 1900, 0)
+    assert (options.retries, options.timeout) == (1, 604_800)
     assert (options.min_vcpus, options.desired_vcpus, options.max_vcpus) == (0, 8, 256)
     assert options.instance_types == ("optimal",)
     assert options.bid_percentage is None

@@ -15,12 +15,12 @@ from cloudknot.run.submit.overrides import check_overrides
 @pytest.mark.parametrize("types", FARGATE_TYPES)
 def test_fargate_knot_has_default_vcpus_memory_and_platform(types: str) -> None:
     options = KnotOptions.make(instance_types=types)
-    assert (options.job_def_vcpus, options.memory) == (1, 8192)
+    assert (options.job_def_vcpus, options.memory) == (1, 2048)
     assert (options.fargate, options.platform) == FARGATE_TYPES[types]
     assert platform_of([types]) == ("linux/arm64" if types.endswith("arm64") else "linux/amd64")
 
 
-@pytest.mark.parametrize(("vcpus", "memory"), [(1, 8192), (2, 8192), (4, 8192), (8, 16384), (16, 32768), (32, 61440)])
+@pytest.mark.parametrize(("vcpus", "memory"), [(1, 2048), (2, 4096), (4, 8192), (8, 16384), (16, 32768), (32, 61440)])
 def test_default_memory_is_smallest_fargate_size_above_usual_default(vcpus: int, memory: int) -> None:
     assert KnotOptions.make(instance_types="fargate", job_def_vcpus=vcpus).memory == memory
 
