@@ -1,13 +1,15 @@
-"""The command that builds environments ahead of their use."""
+"""The commands that build environments ahead of their use, and that delete unused images."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from cloudknot.cli.choice import choose_from, of_a_cloud
+from cloudknot.cli.output import as_time, echo_table
 
 if TYPE_CHECKING:
     from cloudknot.aws.cloud import Cloud
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from cloudknot.image.docker_image import DockerImage
 
 PLATFORMS = ("linux/amd64", "linux/arm64")
+DAYS = 90
+"""The default age in days of images that may be deleted, and of succeeded runs that need no image."""
 
 
 @click.group("image")
@@ -120,3 +124,49 @@ def _publish(cloud: Cloud, image: Image, repository: str | None) -> str:
     uri = publish_environment(cloud, image, cloud.repository(name), builder)
     count = len(image.lock.packages) + len(image.wheels)
     return f"{uri}  {image.platform}, {count} packages"
+
+
+@click.command()
+@click.option(
+    "--days", type=click.IntRange(min=0), default=DAYS, show_default=True, help="Keep images that are younger."
+)
+@click.option("--dry-run", is_flag=True, help="Show the images without deleting them.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@of_a_cloud
+def prune(days: int, dry_run: bool, yes: bool, cloud: str | None, region: str | None, profile: str | None) -> None:
+    """Delete images of functions and environments that no knot uses any more.
+
+    The image of each knot's next map stays, and the image of each run that
+    retry_failed or reduce may need: runs that have not succeeded, and runs
+    of the last 90 days (--days). Images with tags of your own stay, too.
+    Results stay, and need no image. Old revisions of job definitions that
+    name a deleted image are deregistered.
+    """
+    from cloudknot.deploy.account.prune import find_unused
+    from cloudknot.deploy.account.prune import prune as delete
+    from cloudknot.display.tables import size
+    from cloudknot.run.jobs.needed import needed_revisions
+
+    chosen, before = choose_from(cloud, region, profile), datetime.now(UTC) - timedelta(days=days)
+    unused = find_unused(chosen, needed_revisions(chosen, before), before)
+    if not unused:
+        click.echo(f"No unused image in {chosen.region} is older than {days} days.")
+        return
+    rows = [
+        (image.repository, ", ".join(image.tags), as_time(image.pushed), size(image.bytes)) for image in unused.images
+    ]
+    echo_table(("Repository", "Image", "Pushed (UTC)", "Size"), rows)
+    # Images share layers, so the registry frees less than the sum.
+    total = size(sum(image.bytes for image in unused.images))
+    click.echo(
+        f"To delete in {chosen.region}: {len(rows)} images of {total} at most, and {len(unused.revisions)} old "
+        "revisions of job definitions."
+    )
+    if dry_run:
+        click.echo("Nothing was deleted (--dry-run).")
+        return
+    if not yes:
+        click.confirm("Delete these images?", abort=True)
+    # Somebody may have used one of them since the question.
+    latest = find_unused(chosen, needed_revisions(chosen, before), before)
+    delete(chosen, unused.also_in(latest), click.echo)

@@ -216,16 +216,18 @@ def _delete_images(cloud: Cloud, images: StoredImages, kept: Collection[str]) ->
     cloud.repository(images.name).delete_images(images.digests)
 
 
-def _repositories(cloud: Cloud) -> list[Stored]:
-    """Return the repositories that cloudknot created."""
-    repositories = []
-    for page in clients.ecr(cloud).get_paginator("describe_repositories").paginate():
-        for repository in page["repositories"]:
-            name = repository["repositoryName"]
-            if name == DEFAULT_REPOSITORY or OWN_TAG in _tags(cloud, repository["repositoryArn"]):
-                images = cloud.repository(name).details()
-                repositories.append(Stored(name, len(images), _bytes_of(images)))
-    return repositories
+def own_repositories(cloud: Cloud) -> list[str]:
+    """Return the names of the repositories that cloudknot created."""
+    pages = clients.ecr(cloud).get_paginator("describe_repositories").paginate()
+    found = {item["repositoryName"]: item["repositoryArn"] for page in pages for item in page["repositories"]}
+    return [name for name, arn in found.items() if name == DEFAULT_REPOSITORY or OWN_TAG in _tags(cloud, arn)]
+
+
+def _repositories(cloud: Cloud) -> Iterable[Stored]:
+    """Yield the repositories that cloudknot created, with their images."""
+    for name in own_repositories(cloud):
+        images = cloud.repository(name).details()
+        yield Stored(name, len(images), _bytes_of(images))
 
 
 def _is_ours(definition: batch.JobDefinition) -> bool:
