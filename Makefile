@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 # More processes than cores, because most tests wait.
 PYTEST := .ci/docker-setup exec $(BIN)/python -m pytest -n 5 --dist worksteal --durations 10
 
-.PHONY: demo test test-more check docker docker-stop bench bench-imports scale large faults clean help
+.PHONY: demo test test-more test-aws check docker docker-stop bench bench-imports scale large faults clean help
 
 help:
 	@echo "make demo   run the Monte Carlo example on the embedded cloud"
 	@echo "make test   run the checks, the unit and integration tests, and ten tests on Docker where there is an engine"
 	@echo "make test-more  run all other tests: faults, properties with fresh seeds, everything on Docker, large sizes"
+	@echo "make test-aws   check cloudknot on your AWS account (asks first, costs under a dollar); OPTIONS='--region ...'"
 	@echo "make bench  measure cloudknot beside its rivals, and write the tables and figures of docs/benchmarks.md"
 	@echo "make bench-imports  measure imports, maps and a second Knot"
 	@echo "make scale  count requests, bytes and memory of maps of SIZES='1 1000 100000 1000000' elements"
@@ -53,6 +54,9 @@ test: check
 
 test-more: $(VENV)/.examples
 	$(PYTEST) -m "more or properties" --hypothesis-profile more
+
+test-aws: $(VENV)/.demo
+	$(BIN)/cloudknot selftest --cloud aws $(OPTIONS)
 
 docker:
 	@.ci/docker-setup start

@@ -8,6 +8,7 @@ import click
 
 from cloudknot import __version__
 from cloudknot.cli import configure, images, jobs, knots, permissions
+from cloudknot.cli.selftest import command as selftest
 from cloudknot.errors import CloudknotError
 
 
@@ -51,7 +52,8 @@ def main() -> None:
 
 
 for command in (
-    *(configure.configure, knots.list_command, knots.clobber, images.image, permissions.permissions),
+    *(configure.configure, knots.list_command, knots.clobber, permissions.permissions),
+    *(images.image, images.prune, selftest.selftest),
     *(jobs.jobs, jobs.status, jobs.logs, jobs.errors, jobs.result, jobs.retry, jobs.cancel),
 ):
     main.add_command(command)

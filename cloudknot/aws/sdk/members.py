@@ -47,8 +47,12 @@ MEMBERS: Members = {
         "DescribeImages": ("Images",),
         "DescribeInstanceTypeOfferings": ("InstanceTypeOfferings",),
         "DescribeInstanceTypes": ("InstanceTypes",),
+        "DescribeInstances": ("Reservations",),
         "DescribeKeyPairs": ("KeyPairs",),
+        "DescribeLaunchTemplates": ("LaunchTemplates",),
+        "DescribeSecurityGroups": ("SecurityGroups",),
         "DescribeSubnets": ("Subnets",),
+        "DescribeVolumes": ("Volumes",),
         "DescribeVpcs": ("Vpcs",),
     },
     "ecr": {
@@ -67,10 +71,11 @@ MEMBERS: Members = {
     "iam": {
         "CreateServiceLinkedRole": ("Role",),
         "GetInstanceProfile": ("InstanceProfile",),
+        "ListInstanceProfiles": ("InstanceProfiles",),
         "ListPolicies": ("IsTruncated", "Policies"),
         "ListRoles": ("IsTruncated", "Roles"),
         "TagInstanceProfile": (),
     },
-    "logs": {"GetLogEvents": ("events", "nextForwardToken")},
+    "logs": {"DescribeLogGroups": ("logGroups",), "GetLogEvents": ("events", "nextForwardToken")},
     "sts": {"GetCallerIdentity": ("Account",)},
 }

@@ -26,6 +26,8 @@ from tests.integration.messages import (
 from tests.integration.messages.catalogue import LOGGED, Message, Site, Watch, World, sites, sites_in
 from tests.integration.packages import messages as local_packages
 from tests.integration.packages import requirement_messages as requirement_files
+from tests.integration.people.money import messages as money
+from tests.integration.people.selftest import messages as selftest
 from tests.integration.registry import messages as registries
 from tests.integration.sessions.platforms import messages as platforms
 
@@ -52,6 +54,7 @@ AREAS = [
     *(choices.AREA, programs.AREA, images.AREA, assembly.AREA, builds.AREA, cloud_errors.AREA),
     *(deployments.AREA, jobs.AREA, local.AREA, command_line.AREA, local_packages.AREA, registries.AREA),
     *(requirement_files.AREA, platforms.AREA),
+    *(selftest.AREA, money.AREA),
 ]
 
 
