@@ -20,7 +20,7 @@ from cloudknot.program.inputs.missing_modules import missing_in_job
 from cloudknot.program.inputs.random_state import warn_of_generators
 
 if TYPE_CHECKING:
-    from cloudknot.program.checks.log_settings import Setting
+    from cloudknot.program.checks.log_settings import LogSetting
     from cloudknot.program.fingerprint import Fingerprint
     from cloudknot.program.local_modules import LocalModules
     from cloudknot.program.pickling import MissingModules
@@ -198,7 +198,7 @@ def _pack(func: object, by_value: tuple[str, ...]) -> tuple[bytes, Fingerprint, 
     from cloudknot.program.checks.log_settings import log_settings
 
     changes, imported = Changes(), None
-    settings: tuple[Setting, ...] = ()
+    settings: tuple[LogSetting, ...] = ()
     while True:
         root = WithChanges(func, settings, changes) if settings or changes.travelling else func
         pickled, fingerprint = _pickle(root, by_value)

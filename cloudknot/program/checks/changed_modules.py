@@ -21,7 +21,7 @@ from typing import Any
 
 from cloudknot.options import streams
 from cloudknot.program import imports, pickling
-from cloudknot.program.checks.log_settings import Setting
+from cloudknot.program.checks.log_settings import LogSetting
 from cloudknot.program.checks.outside_stores import stores
 from cloudknot.program.checks.static_values import StaticScope, scope_of
 from cloudknot.program.fingerprint import Fingerprint
@@ -56,7 +56,7 @@ class Change:
 class WithChanges:
     """A function whose pickle makes some settings and changes first, and then gives the function itself."""
 
-    def __init__(self, func: object, settings: tuple[Setting, ...], changes: Changes) -> None:
+    def __init__(self, func: object, settings: tuple[LogSetting, ...], changes: Changes) -> None:
         self._func, self._settings, self._changes = func, settings, changes
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -12,7 +12,7 @@ from collections.abc import Container, Iterable, Iterator
 from typing import Any
 
 
-class Setting:
+class LogSetting:
     """A call that a job makes before it loads the function."""
 
     def __init__(self, call: Any, *args: object) -> None:
@@ -22,7 +22,7 @@ class Setting:
         return self._call, self._args
 
 
-def log_settings(modules: Container[str], sources: Iterable[bytes], own: Iterable[str]) -> tuple[Setting, ...]:
+def log_settings(modules: Container[str], sources: Iterable[bytes], own: Iterable[str]) -> tuple[LogSetting, ...]:
     """Return the settings of the session, if the function or its local modules log anything.
 
     Parameters
@@ -39,7 +39,7 @@ def log_settings(modules: Container[str], sources: Iterable[bytes], own: Iterabl
     return (*_root(), *_levels({"__main__", *own}))
 
 
-def _root() -> Iterator[Setting]:
+def _root() -> Iterator[LogSetting]:
     """Yield the settings of the root logger, if it writes to the terminal or notebook."""
     handler = next(filter(_is_shown, logging.root.handlers), None)
     if handler is None:
@@ -49,7 +49,7 @@ def _root() -> Iterator[Setting]:
     # A formatter of another class may need a package, or colours that a log does not show.
     if type(formatter) is logging.Formatter:
         options |= {"format": formatter._fmt, "datefmt": formatter.datefmt, "style": _style(formatter)}
-    yield Setting(functools.partial(logging.basicConfig, **options))
+    yield LogSetting(functools.partial(logging.basicConfig, **options))
 
 
 def _is_shown(handler: logging.Handler) -> bool:
@@ -63,10 +63,10 @@ def _style(formatter: logging.Formatter) -> str:
     return styles.get(type(formatter._style).__name__, "%")
 
 
-def _levels(own: set[str]) -> Iterator[Setting]:
+def _levels(own: set[str]) -> Iterator[LogSetting]:
     """Yield the levels that the session gave to loggers of the user's modules."""
     tops = {name.partition(".")[0] for name in own}
     for name, logger in sorted(logging.root.manager.loggerDict.items()):
         # A placeholder stands for the parent of a logger.
         if isinstance(logger, logging.Logger) and logger.level and name.partition(".")[0] in tops:
-            yield Setting(logging.Logger.setLevel, logger, logger.level)
+            yield LogSetting(logging.Logger.setLevel, logger, logger.level)
