@@ -29,7 +29,13 @@ SUBMIT = """
 """
 
 
-def test_program_ends_after_its_submission_and_another_reads_result(python, tmp_path):
+@pytest.fixture
+def no_stages(monkeypatch):
+    """Hide the stages of a knot, which a slow machine shows on stderr."""
+    monkeypatch.setenv("CLOUDKNOT_PROGRESS", "0")
+
+
+def test_program_ends_after_its_submission_and_another_reads_result(python, tmp_path, no_stages):
     gate = tmp_path / "go"
     submitted = python(SUBMIT, gate)
     assert submitted.stderr == ""
@@ -46,7 +52,7 @@ def test_program_ends_after_its_submission_and_another_reads_result(python, tmp_
     assert read.stdout.split() == [submitted.stdout.strip(), "[42]"]
 
 
-def test_program_waits_for_pending_callbacks_before_it_ends(python, tmp_path):
+def test_program_waits_for_pending_callbacks_before_it_ends(python, tmp_path, no_stages):
     run = python(
         """
         import time

@@ -103,7 +103,7 @@ def test_logs_labels_lines_of_several_jobs(command, failed):
 
 def test_hint_of_an_error_is_a_command_that_shows_the_output(failed):
     """The error may be read after the end of the script, so the hint must work in another process."""
-    (note,) = failed.exception().__notes__
+    note = failed.exception().__notes__[0]
     hint = note.partition("Its output: ")[2]
     shown = subprocess.run(
         hint.replace("cloudknot ", f"{sys.executable} -m cloudknot "), shell=True, capture_output=True, text=True
