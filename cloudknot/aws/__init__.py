@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cloudknot.aws.cloud import Cloud
     from cloudknot.aws.sdk.earlier import get_tags as get_tags
     from cloudknot.aws.sdk.earlier import get_user as get_user
+    from cloudknot.aws.settings import *  # noqa: F403
     from cloudknot.errors import *  # noqa: F403
 
 __all__ = ["Cloud"]
