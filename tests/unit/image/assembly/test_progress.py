@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from cloudknot.image.assembly.progress import SHOWN_FROM, SentBytes, StoppedError
+from cloudknot.image.assembly.progress import SHOWN_FROM, NotebookLine, SentBytes, StoppedError
 
 
 def test_line_appears_for_large_image_only(capfd):
@@ -34,3 +34,14 @@ def test_stopped_session_sends_no_more():
         stop.set()
         with pytest.raises(StoppedError):
             sent.add(1)
+
+
+def test_line_in_notebook_shows_few_of_many_updates_and_last_one():
+    shown = []
+    line = NotebookLine("Sending the image", shown.append)
+    for total in range(SHOWN_FROM, SHOWN_FROM + 100):
+        line.update(total)
+    line.end(25_000_000)
+    assert shown[0] == ["Sending the image: 1.0 MB"]
+    assert shown[-1] == ["Sending the image: 25.0 MB"]
+    assert len(shown) < 50
