@@ -67,6 +67,7 @@ if TYPE_CHECKING:
         SpotInterruptedError,
         StoredDataError,
         TaskStartError,
+        UnknownArgumentError,
         WorkerDiedError,
     )
     from cloudknot.image.docker_image import DockerImage
@@ -121,6 +122,7 @@ __all__ = [
     "SpotInterruptedError",
     "StoredDataError",
     "TaskStartError",
+    "UnknownArgumentError",
     "WorkerDiedError",
     "__version__",
     "element_index",

@@ -4,6 +4,7 @@
 
     CloudknotError
     ├── CloudknotInputError (ValueError)        an argument is invalid; nothing was created
+    │   └── UnknownArgumentError (TypeError)    a keyword is misspelt
     ├── CloudknotConfigurationError             settings or credentials are unusable
     │   ├── ProfileException                    the AWS profile does not exist
     │   ├── RegionException                     the AWS region does not exist or is disabled
@@ -77,6 +78,7 @@ __all__ = [
     "SpotInterruptedError",
     "StoredDataError",
     "TaskStartError",
+    "UnknownArgumentError",
     "WorkerDiedError",
 ]
 
@@ -88,6 +90,11 @@ class CloudknotError(Exception):
 # Also a ValueError, as Python's own functions raise for an invalid argument.
 class CloudknotInputError(CloudknotError, ValueError):
     """An invalid argument. Nothing was created or submitted."""
+
+
+# Also a TypeError, as Python itself raises for an unexpected keyword.
+class UnknownArgumentError(CloudknotInputError, TypeError):
+    """A keyword argument that the function does not have. Nothing was created or submitted."""
 
 
 def refuse(*, problem: str, fix: str, cause: str = "") -> NoReturn:

@@ -25,7 +25,8 @@ from cloudknot.errors import ResourceClobberedException
 from cloudknot.image.docker_image import DockerImage, docker_image_of, program_in
 from cloudknot.image.repository import DockerRepo
 from cloudknot.options import streams
-from cloudknot.options.choices import DEFAULT_TIMEOUT, NO_TIMEOUT, KnotOptions, MapOptions
+from cloudknot.options.choices import DEFAULT_TIMEOUT, NO_TIMEOUT, KnotOptions, MapOptions, vcpus_of
+from cloudknot.options.public import public
 from cloudknot.run.collect.map_future import MapFuture, empty_map
 from cloudknot.run.jobs.history import discard_leftovers, find_jobs, jobs_table
 from cloudknot.run.jobs.job import BatchJob, started_job
@@ -35,6 +36,7 @@ from cloudknot.run.submit.dependencies import Source
 from cloudknot.run.submit.start_run import Target, start_run
 
 
+@public
 class Knot:
     """A Python function, prepared to run on AWS Batch or on this machine.
 
@@ -75,7 +77,8 @@ class Knot:
         Build and push the image even if it exists.
     job_def_vcpus, memory, n_gpus : int, optional
         The vCPUs, MiB of memory and GPUs of each child job. Default: 1 vCPU, 1,900 MiB for each vCPU, and no GPU. On
-        Fargate, the next size. With GPUs, 7,500 MiB.
+        Fargate, the next size. With GPUs, 7,500 MiB. ``memory`` may have a unit: ``"8 GiB"``, ``"8GB"`` (the same) or
+        ``"512 MiB"``.
     retries : int, optional
         Attempts of each child job if the function raises or its process dies: 1 (the default) to 10.
     instance_types : str or sequence of str, optional
@@ -116,6 +119,8 @@ class Knot:
         Run elements that ran out of memory again, each time with the memory multiplied by this factor, up to 8 times
         the first amount. Only the session that called `map` does so, while it is alive. In a later session,
         call `BatchJob.retry_failed`. Default: no growth.
+    vcpus : int, optional
+        Another name of ``job_def_vcpus``, the one that `map` uses.
 
     Raises
     ------
@@ -145,7 +150,7 @@ class Knot:
         no_image_cache: bool = False,
         job_definition_name: str | None = None,
         job_def_vcpus: int | None = None,
-        memory: int | None = None,
+        memory: int | str | None = None,
         n_gpus: int | None = None,
         retries: int | None = None,
         compute_environment_name: str | None = None,
@@ -168,12 +173,14 @@ class Knot:
         apt_packages: str | Sequence[str] = (),
         dockerfile_lines: str | Sequence[str] = (),
         memory_growth: float | None = None,
+        vcpus: int | None = None,
     ) -> None:
         options = KnotOptions.make(
             name=name, pars_policies=pars_policies, docker_image=docker_image, base_image=base_image, func=func,
             image_script_path=image_script_path, image_work_dir=image_work_dir, username=username,
             image_github_installs=image_github_installs, repo_name=repo_name, image_tags=image_tags,
-            no_image_cache=no_image_cache, job_definition_name=job_definition_name, job_def_vcpus=job_def_vcpus,
+            no_image_cache=no_image_cache, job_definition_name=job_definition_name,
+            job_def_vcpus=vcpus_of(job_def_vcpus, vcpus),
             memory=memory, n_gpus=n_gpus, retries=retries, compute_environment_name=compute_environment_name,
             instance_types=instance_types, min_vcpus=min_vcpus, max_vcpus=max_vcpus, desired_vcpus=desired_vcpus,
             volume_size=volume_size, image_id=image_id, ec2_key_pair=ec2_key_pair, bid_percentage=bid_percentage,
@@ -344,7 +351,7 @@ class Knot:
         depends_on: MapFuture | BatchJob | str | Sequence[MapFuture | BatchJob | str] | None = None,
         progress: bool | None = None,
         kwargs: Mapping[str, object] | None = None,
-        memory: int | None = None,
+        memory: int | str | None = None,
         vcpus: int | None = None,
         timeout: int | None = None,
         retries: int | None = None,
@@ -374,7 +381,7 @@ class Knot:
         kwargs : dict, optional
             Keyword arguments for all calls, of any size. They are uploaded once and read once by each child job.
         memory, vcpus, timeout, retries : int, optional
-            MiB, vCPUs, seconds and attempts for the child jobs of this map. Default: those of the knot.
+            As in `Knot`, for the child jobs of this map: MiB or a text, vCPUs, seconds, attempts. Default: the knot's.
 
         Returns
         -------

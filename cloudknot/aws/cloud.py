@@ -20,9 +20,14 @@ from cloudknot.aws.images.ecr import Repository
 from cloudknot.aws.images.image_store import ImageStore
 from cloudknot.aws.outages import Outages, outages_of
 from cloudknot.aws.s3.storage import Storage
+from cloudknot.aws.sdk import profiles
 from cloudknot.aws.sdk.process_limits import check_limits
+from cloudknot.aws.sdk.variables import check_aws_variables
 from cloudknot.errors import CloudknotError
 from cloudknot.options import config
+from cloudknot.options.config import Setting
+from cloudknot.options.public import public_function
+from cloudknot.options.variables import check_variables
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient
@@ -53,6 +58,7 @@ class Cloud:
         request to a bucket of another account.
     """
 
+    @public_function
     def __init__(
         self,
         region: str | None = None,
@@ -65,16 +71,28 @@ class Cloud:
         self._region, self._profile, self._bucket, self._bucket_owner = region, profile, bucket, bucket_owner
         self._endpoint_url = endpoint_url
         self._in_buckets: dict[tuple[str, str], Cloud] = {}
+        self._chosen_by = "by cloud="
 
     @cached_property
     def profile(self) -> str | None:
         """The AWS profile in use; None if boto3 searches for credentials."""
-        return config.profile(self._profile)
+        return profiles.profile(self._profile)
 
     @cached_property
     def region(self) -> str:
         """The AWS region in use."""
-        return config.region(self._region, self.profile)
+        return self._region_setting.value
+
+    @cached_property
+    def _region_setting(self) -> Setting:
+        return profiles.region(self._region, self.profile)
+
+    @property
+    def place(self) -> str:
+        """The cloud and its region for a message, with the sources of both choices."""
+        region, source = self._region_setting
+        server = f" at {self._endpoint_url}" if self._endpoint_url else ""
+        return f"the AWS region {region}{server} (AWS {self._chosen_by}, the region {_shown(source)})"
 
     @property
     def has_regions(self) -> bool:
@@ -88,13 +106,16 @@ class Cloud:
 
     @cached_property
     def door(self) -> Door:
+        check_variables()
+        check_aws_variables()
         check_limits()
         # Not ``self.endpoint_url``: boto3 itself reads endpoints, also of single services, from AWS's variables and
         # profiles.
-        return Door(self._session_arguments(), self._endpoint_url)
+        return Door(self._session_arguments(), self._endpoint_url, place=self.place)
 
     def _session_arguments(self) -> dict[str, str | None]:
-        return {"region_name": self.region, "profile_name": self.profile}
+        # Not ``self.profile``: boto3 prefers keys in the environment to a profile that AWS_PROFILE names.
+        return {"region_name": self.region, "profile_name": profiles.named_profile(self._profile)}
 
     def client(self, service: str) -> BaseClient:
         """Return the boto3 client for a service, for the user's own calls.
@@ -256,13 +277,15 @@ class Cloud:
         return None
 
 
-def choose_cloud(choice: Cloud | str | None = None) -> Cloud:
+def choose_cloud(choice: Cloud | str | None = None, argument: str = "cloud=") -> Cloud:
     """Return the cloud to use.
 
     Parameters
     ----------
     choice : Cloud or {"aws", "local"}, optional
         Default: ``CLOUDKNOT_CLOUD``, else the config file, else AWS.
+    argument : str
+        The user's name for ``choice``, for messages.
 
     Raises
     ------
@@ -271,6 +294,16 @@ def choose_cloud(choice: Cloud | str | None = None) -> Cloud:
     """
     if isinstance(choice, Cloud):
         return choice
-    module, name = CLOUDS[config.cloud(choice)]
+    check_variables()
+    chosen, source = config.cloud(choice)
+    if choice:
+        source = argument
+    module, name = CLOUDS[chosen]
     cloud: Cloud = getattr(import_module(module), name)()
+    cloud._chosen_by = _shown(source)
     return cloud
+
+
+def _shown(source: str) -> str:
+    """Return the source of a choice in words that follow its value."""
+    return source if source == config.BY_DEFAULT else f"by {source}"

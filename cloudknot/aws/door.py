@@ -87,6 +87,8 @@ class Door:
         Seconds for which a call that fails for a passing reason is repeated. Default: `PATIENCE`.
     agent : str, optional
         An addition to botocore's user agent.
+    place : str
+        The cloud as `Cloud.place` describes it, for errors about credentials and the network. Default: not named.
     """
 
     def __init__(
@@ -99,10 +101,11 @@ class Door:
         can_recover: Callable[[], bool] = lambda: True,
         patience: float = PATIENCE,
         agent: str | None = None,
+        place: str = "",
     ) -> None:
         self._session_arguments = dict(session_arguments)
         self._endpoint_url = endpoint_url
-        self._isolated, self._silence, self._agent = isolated, silence, agent
+        self._isolated, self._silence, self._agent, self._place = isolated, silence, agent, place
         self._can_recover = can_recover
         self._persistence = Persistence(patience, self._should_retry, sleep=_sleep)
         # Set at the first answer of the server: from then on, a silence is taken for a passing one.
@@ -150,7 +153,7 @@ class Door:
         try:
             paths = session.get_config_variable("data_path") or ""
         except BotoCoreError as error:
-            raise translate(error, "session") from error
+            raise translate(error, "session") from None
         if not has_own_loader:
             session.register_component("data_loader", shared_loader(paths))
         return session
@@ -211,7 +214,7 @@ class Door:
                 return self._new_client(service, in_the_path)
             return client
         except BotoCoreError as error:
-            raise translate(error, service) from error
+            raise translate(error, service) from None
 
     def _new_client(self, service: str, config: Config) -> BaseClient:
         from cloudknot.aws.sdk.descriptions import SERVICES
@@ -236,7 +239,7 @@ class Door:
         Raises
         ------
         CloudknotError
-            The translated error, with boto3's as its cause. See `cloudknot.aws.error_table`.
+            The translated error, with boto3's as its ``__context__``. See `cloudknot.aws.error_table`.
         """
         client = self.client(service)
         return self._persist(client, service, operation, partial(getattr(client, operation), **arguments))
@@ -293,7 +296,7 @@ class Door:
         except Exception as error:
             if not is_botocore_error(error):
                 raise
-            raise self._translate(error, f"{service}:{operation}", client) from error
+            raise self._translate(error, f"{service}:{operation}", client) from None
         self._answered = True
         return answer
 
@@ -313,7 +316,7 @@ class Door:
         region = "" if self._endpoint_url else self._session_arguments.get("region_name") or ""
         # The embedded cloud has no TLS, and demands none.
         endpoint = "" if self._isolated else str(client.meta.endpoint_url)
-        translated = translate(error, operation, silence, region, endpoint)
+        translated = translate(error, operation, silence, region, endpoint, self._place)
         if isinstance(translated, CredentialsError):
             self._forget(client)
         return translated

@@ -1,14 +1,16 @@
 """The one table that turns boto3's errors into cloudknot's, in words for a scientist who does not know AWS.
 
-Only `Door` may call it, so that an AWS error is translated once.
+Only `Door` may call it, so that an AWS error is translated once. The text of the new error quotes the old one, and
+Python would print a hundred lines of botocore before it. So the old one is not its cause, but its ``__context__``.
 """
 
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Mapping
 
+from cloudknot.aws.sdk.credentials import missing_credentials
+from cloudknot.aws.sdk.profiles import file_error
 from cloudknot.aws.sdk.regions import check_region, is_on_by_default
 from cloudknot.errors import (
     ClockSkewError,
@@ -16,7 +18,6 @@ from cloudknot.errors import (
     CloudknotError,
     CredentialsError,
     PermissionDeniedError,
-    ProfileException,
     QuotaExceededError,
     RegionException,
     ResourceDoesNotExistException,
@@ -24,15 +25,6 @@ from cloudknot.errors import (
 )
 from cloudknot.worker.s3.retries import code_of, is_failed_renewal
 
-NO_CREDENTIALS = (
-    "No AWS credentials were found. To run on AWS, run `aws configure`, or set the environment variable AWS_PROFILE, "
-    "or both AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
-)
-# The embedded cloud does not run on Windows.
-if sys.platform != "win32":
-    NO_CREDENTIALS += (
-        ' To run on this machine without AWS, pass Knot(..., cloud="local") or set CLOUDKNOT_CLOUD=local.'
-    )
 RENEW_CREDENTIALS = (
     "Jobs that are already submitted keep running. Renew your credentials (for example with `aws sso login`), test "
     "them with `aws sts get-caller-identity`, and try again."
@@ -64,8 +56,8 @@ BAD_PARAMETERS = (
     "(`pip install --upgrade boto3`) and try again. boto3's error: {error}"
 )
 PROBLEMS: dict[type[CloudError], str] = {
-    ResourceDoesNotExistException: "AWS did not find a resource that {operation} needs. Check its name and your "
-    "region (cloudknot.get_region() shows it).",
+    ResourceDoesNotExistException: "{operation} needs a resource that does not exist{where}. Check its name, and the "
+    "cloud and region in use.",
     ResourceExistsException: "The name that {operation} would use is taken in AWS. Choose another name, or delete the "
     "existing resource.",
     CloudError: "AWS refused {operation}. Correct the cause that AWS names, and try again.",
@@ -145,9 +137,9 @@ PLAIN_HTTP = (
 
 
 def translate(
-    error: Exception, operation: str, silence: str = SILENCE, region: str = "", endpoint: str = ""
+    error: Exception, operation: str, silence: str = SILENCE, region: str = "", endpoint: str = "", place: str = ""
 ) -> CloudknotError:
-    """Return the cloudknot error that stands for a botocore one. The caller raises it ``from`` the original.
+    """Return the cloudknot error that stands for a botocore one. The caller raises it ``from None``.
 
     Parameters
     ----------
@@ -160,6 +152,8 @@ def translate(
         The region of the call, where a wrong region can be the cause; empty otherwise.
     endpoint : str
         The address that was called; empty for the embedded cloud.
+    place : str
+        The cloud as `Cloud.place` describes it; empty where the message must not name it.
     """
     from botocore import exceptions
 
@@ -167,16 +161,16 @@ def translate(
 
     if isinstance(error, exceptions.ClientError):
         answer = {**error.response.get("Error", {}), "Code": code_of(error)}
-        return _translate_answer(answer, operation, region, endpoint)
+        return _translate_answer(answer, operation, region, endpoint, place)
     if isinstance(error, WrongAnswer):
         return CloudError(WRONG_ANSWER.format(operation=operation, error=error), operation=operation)
     if isinstance(error, exceptions.IncompleteReadError):
         text = PART_OF_ANSWER.format(operation=operation, error=str(error).rstrip("."), silence=silence)
         return CloudError(text, operation=operation)
     if isinstance(error, exceptions.NoCredentialsError | exceptions.PartialCredentialsError):
-        return CredentialsError(NO_CREDENTIALS)
-    if isinstance(error, exceptions.ProfileNotFound):
-        return ProfileException(f"{error}. Call cloudknot.list_profiles() to see the profiles of this machine.")
+        return CredentialsError(missing_credentials(error, place))
+    if isinstance(error, exceptions.ProfileNotFound | exceptions.ConfigParseError):
+        return file_error(error)
     if isinstance(error, _login_errors()) or is_failed_renewal(error):
         problem = f"Your AWS login has ended or cannot be used: {str(error).rstrip('.')}."
         return CredentialsError(f"{problem} {RENEW_CREDENTIALS}")
@@ -184,12 +178,13 @@ def translate(
         text = BAD_PARAMETERS.format(operation=operation, error=error)
         return CloudError(text, code="ParamValidationError", operation=operation)
     if isinstance(error, exceptions.InvalidRegionError | exceptions.EndpointConnectionError) and region:
-        return _unreachable(error, operation, silence, region)
-    return _unanswered(error, operation, silence)
+        return _unreachable(error, operation, silence, region, place)
+    return _unanswered(error, operation, silence, place)
 
 
-def _unanswered(error: Exception, operation: str, silence: str) -> CloudError:
-    return CloudError(f"{operation} got no answer: {str(error).rstrip('.')}. {silence}", operation=operation)
+def _unanswered(error: Exception, operation: str, silence: str, place: str) -> CloudError:
+    where = place and f" from {place}"
+    return CloudError(f"{operation} got no answer{where}: {str(error).rstrip('.')}. {silence}", operation=operation)
 
 
 def _login_errors() -> tuple[type[Exception], ...]:
@@ -201,16 +196,18 @@ def _login_errors() -> tuple[type[Exception], ...]:
     return tuple(getattr(exceptions, name) for name in names if hasattr(exceptions, name))
 
 
-def _unreachable(error: Exception, operation: str, silence: str, region: str) -> CloudknotError:
+def _unreachable(error: Exception, operation: str, silence: str, region: str, place: str) -> CloudknotError:
     """Return the error for an endpoint without a server: the region is misspelt, or there is no network."""
     try:
         check_region(region)
     except RegionException as misspelt:
         return misspelt
-    return _unanswered(error, operation, silence)
+    return _unanswered(error, operation, silence, place)
 
 
-def _translate_answer(answer: Mapping[str, object], operation: str, region: str, endpoint: str) -> CloudknotError:
+def _translate_answer(
+    answer: Mapping[str, object], operation: str, region: str, endpoint: str, place: str
+) -> CloudknotError:
     code, message = str(answer.get("Code", "")), str(answer.get("Message", ""))
     # AWS's own words come last: they hold identifiers and jargon, and the fix must not get lost behind them.
     quote = ANSWER.format(operation=operation, code=code, message=message)
@@ -229,7 +226,8 @@ def _translate_answer(answer: Mapping[str, object], operation: str, region: str,
     kind = ERROR_TABLE.get(code, CloudError)
     if kind is PermissionDeniedError:
         return _denied(quote, message, code, operation, endpoint)
-    return kind(f"{PROBLEMS[kind].format(operation=operation)} {quote}", code=code, operation=operation)
+    problem = PROBLEMS[kind].format(operation=operation, where=place and f" in {place}")
+    return kind(f"{problem} {quote}", code=code, operation=operation)
 
 
 def _credentials_problem(code: str, region: str) -> str:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from cloudknot.errors import PermissionDeniedError, ProfileException
+from cloudknot.aws.sdk import profiles
+from cloudknot.aws.sdk.profiles import Profiles
+from cloudknot.errors import PermissionDeniedError
 from cloudknot.options import config
-from cloudknot.options.config import list_profiles
-from cloudknot.options.validators import POLICY_PATTERN, REPOSITORY, near_matches, one_of, text
+from cloudknot.options.public import public_function
+from cloudknot.options.validators import ACCOUNT, BUCKET, POLICY_PATTERN, REPOSITORY, one_of, text
 
 __all__ = [
     "S3Params",
@@ -27,14 +29,6 @@ __all__ = [
 ]
 
 SSE = one_of(None, "AES256", "aws:kms")
-# S3 user guide, "Bucket naming rules". S3 allows dots, but a dot would break the TLS certificate of the host name.
-BUCKET = text(
-    r"(?!xn--|sthree-|amzn-s3-demo-)[a-z0-9][a-z0-9-]{1,61}[a-z0-9](?<!-s3alias)(?<!--ol-s3)",
-    "the name of an S3 bucket",
-    cause="It has 3 to 63 lower-case letters, digits and hyphens, with a letter or digit at both ends.",
-    example="my-lab-results",
-)
-OWNER = text(r"\d{12}", "an AWS account number", cause="An account number has 12 digits.", example="123456789012")
 POLICY = text(POLICY_PATTERN, "the name or ARN of an IAM policy", example="lab-data")
 
 
@@ -59,6 +53,7 @@ class S3Params(NamedTuple):
     sse: str | None
 
 
+@public_function
 def get_profile(fallback: str | None = config.FROM_ENVIRONMENT) -> str | None:
     """Return the name of the AWS profile in use.
 
@@ -73,12 +68,33 @@ def get_profile(fallback: str | None = config.FROM_ENVIRONMENT) -> str | None:
     str or None
         A profile name, or ``fallback``.
     """
-    chosen = config.profile()
-    if chosen is None and config.uses_default_profile():
+    chosen = profiles.profile()
+    if chosen is None and profiles.uses_default_profile():
         chosen = "default"
     return chosen or fallback
 
 
+@public_function
+def list_profiles() -> Profiles:
+    """Return the profiles in the AWS credentials and config files, and the paths of both files.
+
+    The paths come from ``AWS_SHARED_CREDENTIALS_FILE`` and ``AWS_CONFIG_FILE``, if these are set. A missing file has
+    no profiles.
+
+    Returns
+    -------
+    Profiles
+        ``(profile_names, credentials_file, aws_config_file)``
+
+    Raises
+    ------
+    CloudknotConfigurationError
+        A file cannot be parsed.
+    """
+    return profiles.list_profiles()
+
+
+@public_function
 def set_profile(profile_name: str) -> None:
     """Use the credentials of another AWS profile, in this session and in later ones.
 
@@ -94,23 +110,18 @@ def set_profile(profile_name: str) -> None:
     ProfileException
         There is no such profile. The message lists near matches.
     """
-    names, credentials_file, config_file = list_profiles()
-    if profile_name not in (*names, config.FROM_ENVIRONMENT):
-        near = near_matches(str(profile_name), names)
-        title = "Near matches" if near else "Existing profiles"
-        choice = f"{title}: {', '.join(near or names)}. Use one of these, or create" if names else "Create"
-        raise ProfileException(
-            f"There is no AWS profile {profile_name!r} in {credentials_file} or {config_file}. {choice} the profile "
-            f"with `aws configure --profile {profile_name}`."
-        )
+    if profile_name not in (*list_profiles().profile_names, config.FROM_ENVIRONMENT):
+        raise profiles.missing_profile(str(profile_name))
     config.save({"profile": profile_name})
 
 
+@public_function
 def get_region() -> str:
     """Return the name of the AWS region in use, for example ``"us-east-1"``."""
-    return config.region(None, config.profile())
+    return profiles.region(None, profiles.profile()).value
 
 
+@public_function
 def set_region(region: str = config.DEFAULT_REGION) -> None:
     """Use another AWS region, in this session and in later ones.
 
@@ -131,6 +142,7 @@ def set_region(region: str = config.DEFAULT_REGION) -> None:
     config.save({"region": check_region(region)})
 
 
+@public_function
 def get_s3_params() -> S3Params:
     """Return the S3 bucket for inputs and results, with its policy and encryption.
 
@@ -151,6 +163,7 @@ def get_s3_params() -> S3Params:
     return S3Params(_bucket(), policy, _policy_arn(policy), config.sse())
 
 
+@public_function
 def set_s3_params(bucket: str, policy: str | None = None, sse: str | None = None, *, owner: str | None = None) -> None:
     """Keep inputs and results in another S3 bucket, in this session and in later ones.
 
@@ -178,16 +191,18 @@ def set_s3_params(bucket: str, policy: str | None = None, sse: str | None = None
         "s3-bucket": BUCKET("bucket", bucket),
         "s3-sse": SSE("sse", sse),
         "s3-bucket-policy": None if policy is None else POLICY("policy", policy),
-        "s3-bucket-owner": None if owner is None else OWNER("owner", owner),
+        "s3-bucket-owner": None if owner is None else ACCOUNT("owner", owner),
     }
     config.save(values)
 
 
+@public_function
 def get_ecr_repo() -> str:
     """Return the name of the ECR repository for Docker images."""
     return config.ecr_repo()
 
 
+@public_function
 def set_ecr_repo(repo: str) -> None:
     """Keep Docker images in another ECR repository, in this session and in later ones.
 
@@ -207,6 +222,7 @@ def set_ecr_repo(repo: str) -> None:
     config.save({"ecr-repo": REPOSITORY("repo", repo)})
 
 
+@public_function
 def refresh_clients(max_pool: int = 10) -> None:
     """Do nothing. Old scripts call this function; clients now always follow the current settings.
 

@@ -23,7 +23,7 @@ def of_a_cloud(command: Command) -> Command:
 
 def choose_from(cloud: str | None, region: str | None, profile: str | None) -> Cloud:
     """Return the cloud that the options choose, else the one of the settings."""
-    chosen = choose_cloud(cloud)
+    chosen = choose_cloud(cloud, "--cloud")
     if not region and not profile:
         return chosen
     if not chosen.has_regions:

@@ -32,7 +32,7 @@ def list_command(as_json: bool, cloud: str | None, region: str | None, profile: 
         echo_json([knot._asdict() for knot in knots])
         return
     if not knots:
-        click.echo(f"There are no knots in {chosen.region}.")
+        click.echo(f"There are no knots in {chosen.place}.")
         _echo_builds(chosen)
         return
     # The image has no column, because its name is longer than all the other cells. JSON has it.
@@ -99,7 +99,7 @@ def _clobber_all(cloud: Cloud, results: bool, dry_run: bool, yes: bool) -> None:
 
     resources = find_resources(cloud)
     if not resources:
-        click.echo(f"cloudknot has no resources in {cloud.region}.")
+        click.echo(f"cloudknot has no resources in {cloud.place}.")
         return
     click.echo(table(("Resource", "Name", "Cost"), resources.rows()))
     click.echo(_fate_of_results([bucket.name for bucket in resources.buckets], results))
@@ -161,7 +161,7 @@ def _announce(cloud: Cloud, names: list[str], also: tuple[bool, bool, bool, bool
     knots = f"knot{'s' * (len(names) > 1)} {', '.join(names)}"
     buckets = dict.fromkeys(place.bucket for name in names for place in clouds_of_knot(cloud, name))
     shared = " Those that other knots use are kept." if any(also[:3]) else ""
-    click.echo(f"To delete in {cloud.region}: {', '.join([knots, *extras])}.{shared}")
+    click.echo(f"To delete in {cloud.place}: {', '.join([knots, *extras])}.{shared}")
     click.echo(_fate_of_results(buckets, also[3]))
 
 
@@ -172,7 +172,7 @@ def _no_such_knots(cloud: Cloud, names: list[str]) -> str:
     near = list(dict.fromkeys(match for name in names for match in near_matches(name, existing)))
     matches = f" Near matches: {', '.join(near)}." if near else ""
     quoted = ", ".join(map(repr, names))
-    return f"{cloud.region} has no knot named {quoted}.{matches} Run `cloudknot list` to see all knots of a region."
+    return f"There is no knot named {quoted} in {cloud.place}.{matches} Run `cloudknot list` to see all knots there."
 
 
 def _fate_of_results(buckets: Iterable[str], results: bool) -> str:

@@ -45,12 +45,13 @@ def permissions(
 
     from cloudknot.aws.cloud import Cloud
     from cloudknot.aws.permissions.policies import ACCOUNT, Scope, needed_with, policy
+    from cloudknot.aws.sdk import profiles
     from cloudknot.aws.sdk.regions import partition_of
     from cloudknot.options import config
 
     _check_account(account)
     _check_boundary(level, boundary, policies)
-    place = config.region(region, config.profile())
+    place = profiles.region(region, profiles.profile()).value
     # An administrator may print a policy for others without credentials for the account.
     if not (account := account or Cloud(place).account_if_known()):
         # On stderr, because the policy may be redirected to a file. It comes first, because the policy is long.

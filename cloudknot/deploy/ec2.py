@@ -43,7 +43,7 @@ def platform_in(cloud: Cloud, options: KnotOptions) -> str:
     names = [name for name in options.instance_types if name not in (*ANY_TYPES, *FARGATE_TYPES)]
     if not names:
         return options.platform
-    types = _expanded(names, _region_types(cloud), cloud.region)
+    types = _expanded(names, _region_types(cloud), cloud.place)
     descriptions = list(_describe(cloud, types))
     _check_size(options, descriptions)
     return _platform(descriptions, options)
@@ -55,7 +55,7 @@ def _region_types(cloud: Cloud) -> list[str]:
     return sorted(str(item["InstanceType"]) for page in pages for item in page["InstanceTypeOfferings"])
 
 
-def _expanded(names: Sequence[str], region_types: Sequence[str], region: str) -> list[str]:
+def _expanded(names: Sequence[str], region_types: Sequence[str], place: str) -> list[str]:
     """Return the instance types for names, with each family replaced by its types."""
     families = sorted({instance_type.partition(".")[0] for instance_type in region_types})
     expanded: list[str] = []
@@ -64,7 +64,7 @@ def _expanded(names: Sequence[str], region_types: Sequence[str], region: str) ->
         if not matches:
             near = near_matches(name, region_types if "." in name else families)
             refuse(
-                problem=f"{type_subject(names, name)} is not an instance type or family that AWS has in {region}.",
+                problem=f"{type_subject(names, name)} is not an instance type or family that exists in {place}.",
                 cause=f"Near matches: {', '.join(near)}." if near else "",
                 fix=f"Pass for example instance_types={near[0] if near else 'c6i'!r}.",
             )
@@ -140,7 +140,7 @@ def check_image(cloud: Cloud, image_id: str, platform: str) -> None:
     image, shown = _image(cloud, image_id), argument("image_id", image_id)
     if image is None:
         refuse(
-            problem=f"{shown} does not exist in {cloud.region}, or is not shared with your account.",
+            problem=f"{shown} does not exist in {cloud.place}, or is not shared with your account.",
             cause="An image has a different id in each region.",
             fix=f"Pass one that `aws ec2 describe-images --owners self --region {cloud.region}` lists, "
             f"{OR_BATCH_IMAGE}",
@@ -187,7 +187,7 @@ def check_key_pair(cloud: Cloud, name: str) -> None:
     pairs = sorted(str(pair["KeyName"]) for pair in clients.ec2(cloud).describe_key_pairs()["KeyPairs"])
     if name in pairs:
         return
-    problem = f"{argument('ec2_key_pair', name)} is not a key pair of your account in {cloud.region}."
+    problem = f"{argument('ec2_key_pair', name)} is not a key pair of your account in {cloud.place}."
     if near := near_matches(name, pairs):
         refuse(
             problem=problem,

@@ -15,6 +15,7 @@ from cloudknot.aws.tags import KNOT, OWN_TAG, without_own
 from cloudknot.deploy.cloudformation.stack import GONE, Stack, StackState
 from cloudknot.deploy.cloudformation.template import SPELLING
 from cloudknot.display.summaries import html_table, safely, text_table
+from cloudknot.options.public import public_function
 from cloudknot.options.validators import aws_name
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ class KnotList(list[KnotInfo]):
         return ("Name", "Status", "Created"), rows, "No knots."
 
 
+@public_function
 def list_knots(cloud: Cloud | str | None = None) -> list[KnotInfo]:
     """Return all knots of the account in the cloud's region, sorted by name, from any user and machine.
 

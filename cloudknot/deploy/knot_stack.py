@@ -354,7 +354,7 @@ def find_knot(cloud: Cloud, name: str, spelling: str = "") -> KnotResources:
     if state is None or not newest:
         status = f" that is ready (its status is {state.status})" if state else ""
         raise ResourceDoesNotExistException(
-            f"There is no knot {name!r} in {cloud.region}{status}. "
+            f"There is no knot {name!r} in {cloud.place}{status}. "
             f"To create it, pass a function: Knot(name={name!r}, func=...).",
             operation="cloudformation:DescribeStacks",
             resource_id=name,

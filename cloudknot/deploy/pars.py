@@ -20,12 +20,14 @@ from cloudknot.errors import CannotDeleteResourceException, CloudError, Resource
 from cloudknot.image.unused_images import knots_that
 from cloudknot.options import streams
 from cloudknot.options.choices import ParsOptions
+from cloudknot.options.public import public
 from cloudknot.options.validators import argument
 
 if TYPE_CHECKING:
     from cloudknot.aws.cloud import Cloud
 
 
+@public
 class Pars:
     """The AWS resources that several knots share: roles, security group, VPC and subnets.
 

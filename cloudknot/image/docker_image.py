@@ -19,6 +19,7 @@ from cloudknot.image.context import EDITED
 from cloudknot.image.render import image_of, render
 from cloudknot.options import streams
 from cloudknot.options.choices import ImageOptions, KnotOptions
+from cloudknot.options.public import public
 from cloudknot.program.packages.resolve import resolve as resolve_with_uv
 from cloudknot.program.packages.target import InstallTarget
 from cloudknot.program.program import Program, make_program
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 DEFAULT_PLATFORM = "linux/amd64"
 
 
+@public
 class DockerImage:
     """The Docker image of a function or script, to inspect, edit, build and share.
 

@@ -9,9 +9,11 @@ from cloudknot.aws.cloud import choose_cloud
 from cloudknot.aws.images.ecr import RegistryLogin, Repository
 from cloudknot.errors import ResourceClobberedException, ResourceDoesNotExistException
 from cloudknot.image.unused_images import refuse_in_use
+from cloudknot.options.public import public
 from cloudknot.options.validators import tags
 
 
+@public
 class DockerRepo:
     """A repository for Docker images in ECR, the registry of AWS. It is created if it does not exist.
 

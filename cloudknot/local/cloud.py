@@ -45,6 +45,8 @@ from cloudknot.local.state import (
     server_lock,
     usable,
 )
+from cloudknot.options.public import public_function
+from cloudknot.options.variables import check_variables
 
 if TYPE_CHECKING:
     from cloudknot.local.iam.signing import AccessKey
@@ -103,6 +105,7 @@ class LocalCloud(Cloud):
     ...     print(knot.map(range(10)).result())
     """
 
+    @public_function
     def __init__(
         self,
         directory: str | os.PathLike[str] | None = None,
@@ -119,7 +122,8 @@ class LocalCloud(Cloud):
     ) -> None:
         check_system()
         super().__init__(REGION)
-        self._directory = directory
+        # At once, because the working directory may change before the first use.
+        self._directory = Path(os.path.abspath(os.path.expanduser(directory))) if directory else None
         self._options = ServerOptions(vcpus, quota, port, checked_runner(runner, registry), registry, iam)
         self._key = access_key_from(aws_access_key_id, aws_secret_access_key, aws_session_token)
         # The running cloud that this object has connected to.
@@ -144,7 +148,7 @@ class LocalCloud(Cloud):
     @cached_property
     def directory(self) -> Path:
         """The directory of the cloud's files."""
-        return Path(self._directory).expanduser().absolute() if self._directory else default_directory()
+        return self._directory or default_directory()
 
     @cached_property
     def profile(self) -> str | None:
@@ -155,6 +159,11 @@ class LocalCloud(Cloud):
     def region(self) -> str:
         """The region ``us-east-1``, the only one of the embedded cloud."""
         return REGION
+
+    @property
+    def place(self) -> str:
+        """The cloud for a message, with the source of the choice."""
+        return f"the embedded cloud at {self.directory} ({self._chosen_by})"
 
     @property
     def patience(self) -> float:
@@ -188,6 +197,7 @@ class LocalCloud(Cloud):
             isolated=True,
             silence=lambda: self._explain_silence(state),
             can_recover=lambda: self._still_runs(state),
+            place=self.place,
         )
 
     def _explain_silence(self, state: CloudState) -> str:
@@ -379,6 +389,7 @@ class LocalCloud(Cloud):
         # Knot creates its image and its stacks in parallel, so two threads may use a new object at the same time.
         with self._starting:
             if self._state is None:
+                check_variables()
                 with usable(self.directory):
                     check_owner(self.directory)
                     self._state = self._find_running() or self._start()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from cloudknot.errors import CloudknotConfigurationError, refuse
 from cloudknot.local.runners.choice import RUNNERS, WITH_REGISTRY
-from cloudknot.options.config import cache_folder
+from cloudknot.options import config
 
 if TYPE_CHECKING:
     from cloudknot.local.iam.signing import AccessKey
@@ -44,14 +43,12 @@ def check_system(platform: str = sys.platform) -> None:
 
 def default_directory() -> Path:
     """Return ``CLOUDKNOT_LOCAL_DIR``, else ``cloudknot/local`` in ``XDG_CACHE_HOME`` or ``~/.cache``."""
-    chosen = os.environ.get(DIRECTORY_VARIABLE)
-    # Absolute: the server process has another working directory.
-    return Path(chosen).expanduser().absolute() if chosen else usual_directory()
+    return config.directory(DIRECTORY_VARIABLE) or usual_directory()
 
 
 def usual_directory() -> Path:
     """Return the directory without ``CLOUDKNOT_LOCAL_DIR``: ``cloudknot/local`` in the cache folder."""
-    return (cache_folder() / "local").absolute()
+    return config.cache_folder() / "local"
 
 
 def access_key_from(access_key: str | None, secret_key: str | None, token: str | None) -> AccessKey | None:

@@ -164,7 +164,11 @@ def _make_parents(directory: Path) -> None:
 def _in_cache(directory: Path) -> bool:
     """Return whether the directory is cloudknot's folder for caches, or is in it, by whatever links."""
     place = directory.resolve()
-    return cache_folder().resolve() in (place, *place.parents)
+    try:
+        return cache_folder().resolve() in (place, *place.parents)
+    except CloudknotConfigurationError:
+        # A user without a home directory has no such folder.
+        return False
 
 
 def _set_mode(path: Path, mode: int) -> None:
@@ -182,6 +186,25 @@ def write_state(directory: Path, state: CloudState) -> None:
     with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
         json.dump(asdict(state), stream)
     os.replace(name, state_file(directory))
+
+
+class Identity:
+    """A path and the file that was there. Another file may be there later, or none."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._was = self._is()
+
+    def remains(self) -> bool:
+        """Return whether the same file is still there."""
+        return self._was is not None and self._is() == self._was
+
+    def _is(self) -> tuple[int, int] | None:
+        try:
+            status = self._path.stat()
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
 
 
 def read_state(directory: Path) -> CloudState | None:

@@ -16,7 +16,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Self, TypeVar, cast
 
 from cloudknot.errors import refuse
-from cloudknot.options import compute, streams, validators
+from cloudknot.options import compute, memory, streams, validators
 from cloudknot.options.validators import (
     APT_PACKAGES,
     BASE_IMAGE,
@@ -63,7 +63,7 @@ IMAGE_NAMES = {
 
 
 VCPUS = integer(1, example=4)
-MEMORY = integer(4, unit="MiB", example=8000)
+MEMORY = memory.memory
 # Batch makes ten attempts at a job, at most.
 RETRIES = integer(1, 10, example=3)
 # Batch API reference, JobTimeout, attemptDurationSeconds.
@@ -93,6 +93,26 @@ def _knot_timeout(name: str, value: object) -> int | None:
 def choice(default: T, rule: Rule[T] | None = None) -> T:
     """Return a dataclass field with a default and the rule for all other values."""
     return dataclasses.field(default=default, metadata={"rule": rule})
+
+
+def vcpus_of(job_def_vcpus: object, vcpus: object) -> object:
+    """Return the vCPUs of a knot's child jobs from the two names that they have; None if both are None.
+
+    Raises
+    ------
+    CloudknotInputError
+        A number is invalid, or the two differ.
+    """
+    if vcpus is None:
+        return job_def_vcpus
+    number = VCPUS("vcpus", vcpus)
+    if job_def_vcpus is not None and VCPUS("job_def_vcpus", job_def_vcpus) != number:
+        refuse(
+            problem=f"vcpus={number} and job_def_vcpus={job_def_vcpus} differ.",
+            cause="Both are the number of vCPUs of each child job.",
+            fix=f"Pass vcpus={number} alone.",
+        )
+    return number
 
 
 class Options:
@@ -395,7 +415,7 @@ class MapOptions(Options):
     def of_map(
         cls,
         *,
-        memory: int | None = None,
+        memory: int | str | None = None,
         vcpus: int | None = None,
         timeout: int | None = None,
         retries: int | None = None,

@@ -10,13 +10,16 @@ section ``[aws]``. All other content is preserved.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from cloudknot.errors import CloudknotConfigurationError, refuse
+from cloudknot.errors import CloudknotConfigurationError, CloudknotInputError, refuse
+from cloudknot.options.validators import ACCOUNT, BOUNDARY, BUCKET, REPOSITORY, Rule, one_of
+from cloudknot.options.variables import OF_SETTINGS, check_variables
 
 if TYPE_CHECKING:
     from configparser import RawConfigParser
@@ -28,6 +31,16 @@ DEFAULT_REGION = "us-east-1"
 DEFAULT_ECR_REPO = "cloudknot"
 CLOUDS = ("aws", "local")
 BUILDERS = ("engine", "codebuild")
+BY_DEFAULT = "by default"
+"""The source of a setting that nothing chose."""
+RULES: Mapping[str, Rule[object]] = {
+    "s3-bucket": BUCKET,
+    "s3-bucket-owner": ACCOUNT,
+    "s3-bucket-policy": BOUNDARY,
+    "s3-sse": one_of("AES256", "aws:kms"),
+    "ecr-repo": REPOSITORY,
+}
+"""The rules of settings that a variable or the config file may hold. The others are checked where they are used."""
 LOCK_TIMEOUT = 10.0
 """Seconds that a writer of the config file waits for another writer."""
 
@@ -35,31 +48,27 @@ LOCK_TIMEOUT = 10.0
 _session: dict[tuple[Path, str], str | None] = {}
 
 
-class Profiles(NamedTuple):
-    """The names of the AWS profiles on this machine, and the paths of their two files."""
+class Setting(NamedTuple):
+    """A setting and its source, for messages."""
 
-    profile_names: list[str]
-    credentials_file: str
-    aws_config_file: str
-
-
-def profile(argument: str | None = None) -> str | None:
-    """Return the AWS profile to use, or None if boto3 searches for credentials itself."""
-    name = argument or _first(_of_session("profile"), _environment("AWS_PROFILE", "AWS_DEFAULT_PROFILE"))
-    # Access keys in the environment are a choice of the environment, so they win over the profile in the config file.
-    if name is None and not _environment("AWS_ACCESS_KEY_ID"):
-        name = _from_file("profile")
-    return None if name == FROM_ENVIRONMENT else name
+    value: str
+    source: str
+    """``"by default"``, or the argument, variable or file that chose the value."""
 
 
-def region(argument: str | None = None, profile: str | None = None) -> str:
-    """Return the AWS region to use: from the settings, else from the AWS profile, else ``us-east-1``."""
-    return (
-        argument
-        or _setting("region", "AWS_REGION", "AWS_DEFAULT_REGION")
-        or _profile_region(profile or "default")
-        or DEFAULT_REGION
-    )
+def session_profile() -> str | None:
+    """Return the AWS profile that `cloudknot.set_profile` chose in this session, or None."""
+    return _of_session("profile")
+
+
+def file_profile() -> str | None:
+    """Return the AWS profile that cloudknot's config file names, or None."""
+    return _from_file("profile")
+
+
+def region(argument: str | None = None) -> Setting | None:
+    """Return the AWS region that an argument or a setting names, or None if none does."""
+    return _chosen("region", argument, "AWS_REGION", "AWS_DEFAULT_REGION")
 
 
 def endpoint_url(argument: str | None = None) -> str | None:
@@ -76,6 +85,9 @@ def bucket(argument: str | None = None) -> str | None:
 
 def bucket_owner() -> str | None:
     """Return the number of the other AWS account that owns the bucket of `bucket`, or None if the user named none."""
+    # The config file names the owner of its own bucket, and not of one that a variable names.
+    if _of_session("s3-bucket") is None and _environment(OF_SETTINGS["s3-bucket"]):
+        return _environment(OF_SETTINGS["s3-bucket-owner"])
     return _setting("s3-bucket-owner")
 
 
@@ -86,7 +98,7 @@ def bucket_policy() -> str | None:
 
 def permissions_boundary() -> str | None:
     """Return the name or ARN of the IAM policy that limits all roles of a Pars, or None."""
-    return _setting("permissions-boundary", "CLOUDKNOT_PERMISSIONS_BOUNDARY")
+    return _setting("permissions-boundary")
 
 
 def sse() -> str | None:
@@ -107,7 +119,7 @@ def builder() -> str | None:
     CloudknotConfigurationError
         ``CLOUDKNOT_BUILDER`` or the config file contains another name.
     """
-    name = _setting("builder", "CLOUDKNOT_BUILDER")
+    name = _setting("builder")
     if name is not None and name not in BUILDERS:
         raise CloudknotConfigurationError(
             f"The setting CLOUDKNOT_BUILDER is {name!r}, which is not 'engine' or 'codebuild'. Set the environment "
@@ -117,8 +129,8 @@ def builder() -> str | None:
     return name
 
 
-def cloud(argument: str | None = None) -> str:
-    """Return the name of the cloud to use: ``"aws"`` (the default) or ``"local"``.
+def cloud(argument: str | None = None) -> Setting:
+    """Return the name of the cloud to use, ``"aws"`` (the default) or ``"local"``, and its source.
 
     Raises
     ------
@@ -132,45 +144,69 @@ def cloud(argument: str | None = None) -> str:
             problem=f"cloud={argument!r} is not 'aws', 'local' or a Cloud object.",
             fix="Pass cloud='aws' or cloud='local'.",
         )
-    name = argument or _setting("cloud", "CLOUDKNOT_CLOUD") or "aws"
+    name, source = _chosen("cloud", argument, OF_SETTINGS["cloud"]) or Setting("aws", BY_DEFAULT)
     if name not in CLOUDS:
         raise CloudknotConfigurationError(
             f"The setting CLOUDKNOT_CLOUD is {name!r}, which is not 'aws' or 'local'. Set the environment variable "
             f"CLOUDKNOT_CLOUD (or `cloud` in {path()}) to one of them, or remove it to use AWS."
         )
-    return name
-
-
-def list_profiles() -> Profiles:
-    """Return the profiles in the AWS credentials and config files, and the paths of both files.
-
-    The paths come from ``AWS_SHARED_CREDENTIALS_FILE`` and ``AWS_CONFIG_FILE``, if these are set. A missing file has
-    no profiles.
-    """
-    credentials = _aws_file("AWS_SHARED_CREDENTIALS_FILE", "credentials")
-    settings = _aws_file("AWS_CONFIG_FILE", "config")
-    names = dict.fromkeys(_read(credentials).sections())
-    # The config file has sections such as "profile lab" and "sso-session lab"; only "default" stands for itself.
-    for section in _read(settings).sections():
-        kind, _, name = section.partition(" ")
-        if section == "default" or (kind == "profile" and name):
-            names[name.strip() or section] = None
-    return Profiles(list(names), str(credentials), str(settings))
-
-
-def uses_default_profile() -> bool:
-    """Return whether boto3's own search for credentials uses the profile ``default``."""
-    return not _environment("AWS_ACCESS_KEY_ID") and "default" in list_profiles().profile_names
+    return Setting(name, source)
 
 
 def path() -> Path:
     """Return the path of the config file, which may not exist."""
-    return Path(_environment("CLOUDKNOT_CONFIG_FILE") or Path("~/.aws/cloudknot")).expanduser()
+    return Path(os.path.expanduser(_environment("CLOUDKNOT_CONFIG_FILE") or "~/.aws/cloudknot"))
 
 
 def cache_folder() -> Path:
-    """Return the folder of everything that cloudknot can make again: in ``XDG_CACHE_HOME``, else in ``~/.cache``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cloudknot"
+    """Return the folder of everything that cloudknot can make again: in ``XDG_CACHE_HOME``, else in ``~/.cache``.
+
+    Raises
+    ------
+    CloudknotConfigurationError
+        There is no home directory: ``HOME`` is not set, and the system does not know the user.
+    """
+    chosen = os.environ.get("XDG_CACHE_HOME", "")
+    # XDG Base Directory Specification: a relative path is invalid and is to be ignored.
+    return (Path(chosen) if os.path.isabs(chosen) else user_home() / ".cache") / "cloudknot"
+
+
+def user_home() -> Path:
+    """Return the home directory of the user.
+
+    Raises
+    ------
+    CloudknotConfigurationError
+        ``HOME`` is not set, and the system does not know the user.
+    """
+    try:
+        return Path.home()
+    except RuntimeError:
+        # A container with `docker run --user 1234` has neither.
+        raise CloudknotConfigurationError(
+            "Your home directory is unknown: HOME is not set, and the system has no entry for your user id. "
+            "Set HOME to a directory that you can write to, for example `export HOME=/tmp/me; mkdir -p $HOME`."
+        ) from None
+
+
+def directory(variable: str) -> Path | None:
+    """Return the directory that an environment variable names, or None if it is not set.
+
+    Raises
+    ------
+    CloudknotConfigurationError
+        The path is relative. It would be another directory after each change of the working directory.
+    """
+    check_variables()
+    if not (chosen := os.environ.get(variable)):
+        return None
+    expanded = os.path.expanduser(chosen)
+    if not os.path.isabs(expanded):
+        raise CloudknotConfigurationError(
+            f"{variable}={chosen!r} is a relative path, which would be another directory in each working directory. "
+            f"Set an absolute one, for example {variable}={os.path.abspath(expanded)!r}."
+        )
+    return Path(expanded)
 
 
 def save(values: Mapping[str, str | None]) -> None:
@@ -190,8 +226,7 @@ def save(values: Mapping[str, str | None]) -> None:
         with _locked(file):
             # A file that is not in ini format raises here and is never overwritten.
             _read(file)
-            text = file.read_text(encoding="utf-8") if file.exists() else ""
-            _replace(file, _with_values(text, SECTION, values))
+            _replace(file, _with_values(_text(file), SECTION, values))
     except OSError as error:
         raise CloudknotConfigurationError(
             f"The config file {file} cannot be written. Make it writable, or set CLOUDKNOT_CONFIG_FILE to the path of "
@@ -200,13 +235,45 @@ def save(values: Mapping[str, str | None]) -> None:
     _session.update({(file, key): value for key, value in values.items()})
 
 
-def _setting(key: str, *variables: str) -> str | None:
+def _setting(key: str) -> str | None:
+    found = _chosen(key, None, OF_SETTINGS[key])
+    return None if found is None else _checked(key, found)
+
+
+def _chosen(key: str, argument: str | None, *variables: str) -> Setting | None:
+    """Return the value of a setting and its source, or None if nothing sets it."""
+    if argument:
+        return Setting(argument, f"{key}=")
+    check_variables()
     # The session wins over the environment, because its set_... call came later and was deliberate.
-    return _first(_of_session(key), _environment(*variables), _from_file(key))
+    if value := _of_session(key):
+        return Setting(value, f"cloudknot.set_{key}(...)")
+    for variable in variables:
+        if value := _environment(variable):
+            return Setting(value, variable)
+    if value := _from_file(key):
+        return Setting(value, str(path()))
+    return None
 
 
-def _first(*values: str | None) -> str | None:
-    return next((value for value in values if value), None)
+def _checked(key: str, found: Setting) -> str:
+    """Return the value of a setting that satisfies its rule.
+
+    Raises
+    ------
+    CloudknotConfigurationError
+        It does not. The message names the variable or the file.
+    """
+    rule = RULES.get(key)
+    if rule is None:
+        return found.value
+    name = key if found.source not in OF_SETTINGS.values() else found.source
+    try:
+        return str(rule(name, found.value))
+    except CloudknotInputError as error:
+        place = f"The setting is in {found.source}. " if name == key else ""
+        problem, _, fix = str(error).partition("Pass ")
+        raise CloudknotConfigurationError(f"{problem}{place}Set {fix}") from None
 
 
 def _of_session(key: str) -> str | None:
@@ -214,7 +281,7 @@ def _of_session(key: str) -> str | None:
 
 
 def _environment(*names: str) -> str | None:
-    return _first(*(os.environ.get(name) for name in names))
+    return next((value for name in names if (value := os.environ.get(name))), None)
 
 
 def _from_file(key: str) -> str | None:
@@ -223,30 +290,32 @@ def _from_file(key: str) -> str | None:
     return None if value in ("", "None") else value
 
 
-def _profile_region(profile: str) -> str | None:
-    parser = _read(_aws_file("AWS_CONFIG_FILE", "config"))
-    section = profile if profile == "default" else f"profile {profile}"
-    return parser.get(section, "region", fallback="").strip() or None
-
-
-def _aws_file(variable: str, name: str) -> Path:
-    return Path(_environment(variable) or Path("~/.aws", name)).expanduser()
-
-
 def _read(file: Path) -> RawConfigParser:
     from configparser import Error, RawConfigParser
 
     parser = RawConfigParser(strict=False, default_section="", allow_no_value=True)
     try:
-        with open(file, encoding="utf-8") as stream:
-            parser.read_file(stream)
-    except (FileNotFoundError, NotADirectoryError):
-        pass
-    except (Error, UnicodeDecodeError, OSError) as error:
+        parser.read_string(_text(file), str(file))
+    except (Error, OSError) as error:
         raise CloudknotConfigurationError(
             f"The file {file} cannot be read. Correct or remove it. The error is: {error}"
-        ) from error
+        ) from None
     return parser
+
+
+def _text(file: Path) -> str:
+    """Return the text of the config file in any encoding of a text editor; empty if it does not exist."""
+    try:
+        data = file.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    # Windows Notepad writes UTF-8 with a byte order mark, UTF-16 ("Unicode"), or CP1252 ("ANSI").
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16", "replace")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("cp1252", "replace")
 
 
 def _with_values(text: str, section: str, values: Mapping[str, str | None]) -> str:

@@ -56,7 +56,7 @@ def alternatives(words: Iterable[str]) -> str:
     return f"{', '.join(most)} or {last}" if most else last
 
 
-def integer(least: int, most: int | None = None, *, example: int, unit: str = "", cause: str = "") -> Rule[int]:
+def integer(least: int, most: int | None = None, *, example: int | str, unit: str = "", cause: str = "") -> Rule[int]:
     """Return the rule for a whole number from ``least`` to ``most``. NumPy's integers pass, a bool does not."""
     quantity = f"a whole number of {unit}" if unit else "a whole number"
     span = f"from {least} to {most}" if most is not None else f"from {least} upwards"
@@ -380,6 +380,14 @@ POLICY_ARN_PATTERN = r"arn:[\w-]+:iam::(aws|\d{12}):policy/[\w+=,.@/-]+"
 POLICY_PATTERN = rf"{POLICY_ARN_PATTERN}|[\w+=,.@/-]{{1,128}}"
 POLICIES = texts(POLICY_PATTERN, "the name or ARN of an IAM policy", example="AmazonS3FullAccess")
 BOUNDARY = text(POLICY_PATTERN, "the name or ARN of an IAM policy", example="lab-boundary")
+# S3 user guide, "Bucket naming rules". S3 allows dots, but a dot would break the TLS certificate of the host name.
+BUCKET = text(
+    r"(?!xn--|sthree-|amzn-s3-demo-)[a-z0-9][a-z0-9-]{1,61}[a-z0-9](?<!-s3alias)(?<!--ol-s3)",
+    "the name of an S3 bucket",
+    cause="It has 3 to 63 lower-case letters, digits and hyphens, with a letter or digit at both ends.",
+    example="my-lab-results",
+)
+ACCOUNT = text(r"\d{12}", "an AWS account number", cause="An account number has 12 digits.", example="123456789012")
 # ECR API reference, CreateRepository, repositoryName.
 REPOSITORY = text(
     r"(?=.{2,256}$)([a-z0-9]+([._-][a-z0-9]+)*/)*[a-z0-9]+([._-][a-z0-9]+)*",

@@ -242,7 +242,7 @@ GIVE_UPS = {
     "not found": (
         {"refused": "ResourceNotFoundException", "services": ("batch",)},
         ck.ResourceDoesNotExistException,
-        "AWS did not find .* batch:describe_jobs .*ResourceNotFoundException",
+        "batch:describe_jobs needs a resource that does not exist in .*ResourceNotFoundException",
     ),
 }
 

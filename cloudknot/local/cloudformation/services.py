@@ -94,7 +94,7 @@ def _method(door: Door, service: str, operation: str) -> str:
 def _reason(error: CloudknotError, service: str) -> str:
     """Return the reason for a failed resource in the words of CloudFormation's resource handlers."""
     # CloudFormation quotes the service, so the service's own answer goes before cloudknot's translation of it.
-    answer = getattr(error.__cause__, "response", {})
+    answer = getattr(error.__context__, "response", {})
     message = answer.get("Error", {}).get("Message") or str(error)
     status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 400)
     code = getattr(error, "code", "")

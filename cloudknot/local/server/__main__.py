@@ -51,6 +51,7 @@ from cloudknot.local.state import (
     REGION,
     VERSION,
     CloudState,
+    Identity,
     claim,
     locked,
     server_lock,
@@ -60,8 +61,8 @@ from cloudknot.local.state import (
 from cloudknot.local.wsgi import Answer
 
 DAY = 24 * 3600.0
-IDLE_CHECK = 60.0
-"""Seconds between two checks for idleness."""
+CHECK_PAUSE = 2.0
+"""Seconds between two checks for idleness, and for the cloud's directory."""
 LOCK_PATIENCE = 1.0
 """Seconds. A session that checks for a running cloud holds the lock for a moment."""
 END_TIMEOUT = 20
@@ -142,6 +143,8 @@ class Server:
         self._key = _new_key()
         self._http = http_server(self._answer, self._admit, options.port)
         self._disk = FullDisk(scratch)
+        # Its lock stands for the directory, which no other cloud can have while this file is there.
+        self._place = Identity(server_lock(options.directory))
         self._endpoint = f"http://127.0.0.1:{self._http.effective_port}"
         registry = _registry(options)
         services = BatchResources(Moto(), options.quota, lambda queue: self._batch.end_queue(queue))
@@ -197,14 +200,16 @@ class Server:
         try:
             self._control_plane.logs("CreateLogGroup", logGroupName=GROUP)
             self._announce()
-            threading.Thread(target=self._watch_idleness, name="idleness", daemon=True).start()
+            threading.Thread(target=self._watch_idleness, name="watch", daemon=True).start()
             self._http.run()
         finally:
             # A second signal must not interrupt this block: it would leave job processes behind.
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_IGN)
             _kill_self_after(END_TIMEOUT)
-            state_file(self._options.directory).unlink(missing_ok=True)
+            # Not the file of another cloud, whose directory took the place of a deleted one.
+            if self._place.remains():
+                state_file(self._options.directory).unlink(missing_ok=True)
             # The socket first: new clients are refused at once, and do not wait for an answer that never comes.
             self._http.close()
             self._batch.close()
@@ -259,10 +264,14 @@ class Server:
             os.close(self._options.ready_fd)
 
     def _watch_idleness(self) -> None:
-        """End this process when the cloud has been idle for long enough."""
+        """End this process when the cloud has been idle for long enough, or when its directory was deleted."""
         pause = threading.Event()
         while self._application.idle < self._options.idle:
-            pause.wait(min(IDLE_CHECK, self._options.idle / 4))
+            pause.wait(min(CHECK_PAUSE, self._options.idle / 4))
+            # No session could find such a cloud, and no command could stop it.
+            if not self._place.remains():
+                logging.error("The directory of this cloud was deleted. The cloud and its jobs end.")
+                break
         _terminate()
 
 
@@ -278,10 +287,12 @@ def _scratch(directory: Path) -> Iterator[Path]:
     scratch = directory / SCRATCH
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(mode=0o700, exist_ok=True)
+    place = Identity(scratch)
     try:
         yield scratch
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        if place.remains():
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _raise_file_limit() -> None:

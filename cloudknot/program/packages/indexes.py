@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from cloudknot.options.config import user_home
 from cloudknot.program.files.text import decoded
 
 # A login in an address: everything between "//" and "@".
@@ -210,7 +211,7 @@ def _netrc_login(host: str) -> str:
 
     # curl and pip read the second name, too, which people use on Windows.
     chosen = os.environ.get("NETRC")
-    for file in (Path(chosen),) if chosen else (Path.home() / ".netrc", Path.home() / "_netrc"):
+    for file in (Path(chosen),) if chosen else (user_home() / ".netrc", user_home() / "_netrc"):
         with contextlib.suppress(OSError, netrc.NetrcParseError):
             if found := netrc.netrc(file).authenticators(host):
                 return f"{found[0]}:{found[2]}"
@@ -268,7 +269,7 @@ def _pip_files() -> Iterator[Path]:
     chosen = os.environ.get("PIP_CONFIG_FILE")
     if chosen == os.devnull:
         return
-    home = Path.home()
+    home = user_home()
     config = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
     shared = (os.environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(os.pathsep)
     if sys.platform == "win32":
@@ -306,7 +307,7 @@ def _uv_config_texts() -> list[str]:
 
 def _uv_files() -> Iterator[tuple[Path, str]]:
     """Yield uv's settings files: of the user, of the machine, and of the project around the working directory."""
-    config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    config = Path(os.environ.get("XDG_CONFIG_HOME") or user_home() / ".config")
     chosen = os.environ.get("UV_CONFIG_FILE")
     shared = Path("/etc")
     if sys.platform == "win32":

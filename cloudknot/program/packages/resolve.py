@@ -95,7 +95,7 @@ def _solve(request: LockRequest, here: Mapping[str, str]) -> tuple[Lock, list[st
         copies = installed_packages(request, here) if error.kind is Kind.OFFLINE and request.target.here else None
         if copies is not None:
             return Lock(request.target, tuple(copies)), []
-        raise ImageError(explain(error, request.lines, request.target, tool.name), log=error.text) from error
+        raise ImageError(explain(error, request.lines, request.target, tool.name), log=error.text) from None
     packages = sorted(map(with_hash, packages), key=lambda package: package.name)
     return Lock(request.target, tuple(packages)), [_note(new, request.target) for new in replaced]
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from cloudknot.aws.sdk import forks, interrupts
 from cloudknot.errors import CKTimeoutError
+from cloudknot.options.public import public
 from cloudknot.run.collect.element_table import CANCELLED, PENDING, STATE_WORDS, ElementTable
 from cloudknot.run.collect.loader import Loader, Outcome
 from cloudknot.run.collect.waiters import Callback, Waiters
@@ -49,6 +50,7 @@ class CollectorLike(Protocol):
         """Keep the collector running inside the block."""
 
 
+@public
 class CloudFuture(Future[Any]):
     """A future that a collector resolves. A wait for it keeps the collector running."""
 
@@ -231,6 +233,7 @@ class Block:
         self.map, self.start = map, start
 
 
+@public
 class ElementFuture(CloudFuture):
     """The future of one element of a map: ``future[3]``, or an item of a loop over the future of the map.
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, overload
 from cloudknot.aws.sdk import interrupts
 from cloudknot.display.summaries import Summary, elements, safely, summary_of_map
 from cloudknot.errors import refuse
+from cloudknot.options.public import public
 from cloudknot.run.collect.collector import Collector
 from cloudknot.run.collect.element_future import CloudFuture, ElementFuture, ElementFutures
 from cloudknot.run.collect.element_table import CANCELLED, ElementTable, Ended
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from cloudknot.run.collect.run_view import RunView
 
 
+@public
 class MapFuture(CloudFuture, Sequence[ElementFuture]):
     """The future of a map: a future of the list of results, and a sequence of the futures of its elements.
 
@@ -269,7 +271,7 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
 
     def retry_failed(
         self,
-        memory: int | None = None,
+        memory: int | str | None = None,
         timeout: int | None = None,
         vcpus: int | None = None,
         retries: int | None = None,

@@ -19,6 +19,7 @@ from cloudknot.display.progress import Progress, Snapshot, progress_line
 from cloudknot.display.summaries import Summary, safely, summary_of_jobs, summary_of_map
 from cloudknot.errors import ResourceDoesNotExistException, refuse
 from cloudknot.options.choices import MapOptions, RetryOptions
+from cloudknot.options.public import public
 from cloudknot.run.collect.element_table import CANCELLED, GIVEN_UP
 from cloudknot.run.collect.map_future import MapFuture
 from cloudknot.run.collect.map_status import explain, only_waits
@@ -45,6 +46,7 @@ FORGOTTEN = "UNKNOWN"
 """The status of a job that Batch has forgotten, if elements have no stored outcome."""
 
 
+@public
 class BatchJob:
     """A submitted map: its status, results, logs and retries, in any session.
 
@@ -398,7 +400,7 @@ class BatchJob:
 
     def retry_failed(
         self,
-        memory: int | None = None,
+        memory: int | str | None = None,
         timeout: int | None = None,
         vcpus: int | None = None,
         retries: int | None = None,
@@ -437,8 +439,10 @@ class BatchJob:
         ResourceDoesNotExistException
             The job was clobbered. Nothing was submitted.
         """
-        changes = {"memory": memory, "timeout": timeout, "vcpus": vcpus, "retries": retries}
-        RetryOptions.make(**changes, chunksize=chunksize, progress=progress)
+        options = RetryOptions.make(
+            memory=memory, timeout=timeout, vcpus=vcpus, retries=retries, chunksize=chunksize, progress=progress
+        )
+        changes = {name: getattr(options, name) for name in ("memory", "timeout", "vcpus", "retries")}
         while True:
             # Waits without the lock, because the collector may need it to end.
             ended = self._collection.wait_until_ended()
@@ -461,7 +465,7 @@ class BatchJob:
         env_vars: Mapping[str, str] | Sequence[Mapping[str, str]] | None = None,
         requirements: Iterable[str] | None = None,
         progress: bool | None = None,
-        memory: int | None = None,
+        memory: int | str | None = None,
         vcpus: int | None = None,
         timeout: int | None = None,
         retries: int | None = None,

@@ -154,7 +154,7 @@ def _may_have_succeeded(error: CloudknotError) -> bool:
     """Return whether the failed call may have made a job: the answer was lost, or says nothing about it."""
     if not isinstance(error, CloudError):
         return False
-    trouble = trouble_of(error.__cause__) if error.__cause__ else None
+    trouble = trouble_of(error.__context__) if error.__context__ else None
     return trouble.may_be_done if trouble is not None else not error.code
 
 

@@ -39,7 +39,7 @@ def key_pair(cloud):
     [
         (
             {"image_id": "ami-0123456789abcdef0"},
-            r"^image_id='ami-0123456789abcdef0' does not exist in us-east-1",
+            r"^image_id='ami-0123456789abcdef0' does not exist in the embedded cloud at",
         ),
         ({"ec2_key_pair": "labb"}, r"^ec2_key_pair='labb' .*Near matches: lab\. Pass"),
         (

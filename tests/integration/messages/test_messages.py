@@ -30,6 +30,7 @@ from tests.integration.people.money import messages as money
 from tests.integration.people.selftest import messages as selftest
 from tests.integration.registry import messages as registries
 from tests.integration.sessions.platforms import messages as platforms
+from tests.integration.sessions.settings import messages as settings
 
 AWKWARD = re.compile(
     r"(is|are) not accepted\. Give|\b(told|tells|said|whoever)\b|\bwhat (is|it|was|exists|failed)\b", re.I
@@ -53,7 +54,7 @@ FIX = re.compile(rf"{IMPERATIVE}|(To|If|Or|On|For|In|With|After|Then|Otherwise|P
 AREAS = [
     *(choices.AREA, programs.AREA, images.AREA, assembly.AREA, builds.AREA, cloud_errors.AREA),
     *(deployments.AREA, jobs.AREA, local.AREA, command_line.AREA, local_packages.AREA, registries.AREA),
-    *(requirement_files.AREA, platforms.AREA),
+    *(requirement_files.AREA, platforms.AREA, settings.AREA),
     *(selftest.AREA, money.AREA),
 ]
 

@@ -17,6 +17,7 @@ class ScriptedRegion:
     """A fake EC2 with the instance types of a region. It lists two offerings a page."""
 
     region = "eu-west-1"
+    place = "the AWS region eu-west-1"
 
     def __init__(self, **architectures: str) -> None:
         self.types = {name.replace("_", "."): architecture for name, architecture in architectures.items()}

@@ -17,6 +17,7 @@ class ScriptedRegion:
     """A fake EC2 with at most one image, and with key pairs."""
 
     region = "eu-west-1"
+    place = "the AWS region eu-west-1"
 
     def __init__(self, *pairs: str, error: CloudError | None = None, **image: str) -> None:
         self.pairs, self.error, self.image = pairs, error, image
@@ -48,7 +49,7 @@ def test_available_image_of_same_architecture_is_accepted(architecture: str, pla
 @pytest.mark.parametrize(
     ("described", "reason"),
     [
-        ({}, r"does not exist in eu-west-1.*different id in each region"),
+        ({}, r"does not exist in the AWS region eu-west-1.*different id in each region"),
         ({"State": "pending", "Architecture": "x86_64"}, r"is not available: its state is 'pending'\. Pass"),
         ({"State": "disabled", "Architecture": "x86_64"}, r"is not available: its state is 'disabled'\. Pass"),
         ({"State": "available", "Architecture": "arm64"}, r"is for arm64, and the instance types are x86_64\. Pass"),

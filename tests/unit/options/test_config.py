@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from cloudknot.aws import settings
+from cloudknot.aws.sdk import profiles
 from cloudknot.errors import CloudknotConfigurationError, CloudknotInputError, ProfileException, RegionException
 from cloudknot.options import config
 
@@ -73,12 +74,12 @@ def existing_config_file(config_file: Path) -> Path:
 
 
 def test_settings_have_defaults() -> None:
-    assert config.profile() is None
-    assert config.region(None, "sso") == "us-east-1"
+    assert profiles.profile() is None
+    assert profiles.region(None, "sso").value == "us-east-1"
     assert config.endpoint_url() is None
     assert config.bucket() is None
     assert config.ecr_repo() == "cloudknot"
-    assert config.cloud() == "aws"
+    assert config.cloud().value == "aws"
 
 
 def test_getters_create_no_config_file(config_file: Path) -> None:
@@ -89,22 +90,22 @@ def test_getters_create_no_config_file(config_file: Path) -> None:
 
 
 def test_settings_come_from_existing_config_file(existing_config_file: Path) -> None:
-    assert config.profile() == "lab"
-    assert config.region() == "eu-west-1"
+    assert profiles.profile() == "lab"
+    assert profiles.region().value == "eu-west-1"
     assert config.ecr_repo() == "pictures"
 
 
 def test_environment_overrides_config_file(existing_config_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_PROFILE", "sso")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "sa-east-1")
-    assert (config.profile(), config.region()) == ("sso", "sa-east-1")
+    assert (profiles.profile(), profiles.region().value) == ("sso", "sa-east-1")
 
 
 def test_access_keys_in_environment_override_profile_in_config_file(
     existing_config_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "A")
-    assert config.profile() is None
+    assert profiles.profile() is None
     assert settings.get_profile() == "from-env"
 
 
@@ -112,7 +113,7 @@ def test_argument_overrides_all_other_sources(existing_config_file: Path, monkey
     monkeypatch.setenv("AWS_REGION", "sa-east-1")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     settings.set_region("us-west-1")
-    assert config.region("eu-north-1") == "eu-north-1"
+    assert profiles.region("eu-north-1").value == "eu-north-1"
     assert config.endpoint_url("http://127.0.0.1:2") == "http://127.0.0.1:2"
 
 
@@ -131,8 +132,8 @@ def test_setter_saves_its_value_for_later_sessions() -> None:
 
 
 def test_region_comes_from_aws_profile_by_default() -> None:
-    assert config.region(None, "lab") == "eu-central-1"
-    assert config.region(None, None) == "us-west-2"
+    assert profiles.region(None, "lab").value == "eu-central-1"
+    assert profiles.region(None, None).value == "us-west-2"
 
 
 def test_ignore_variable_disables_endpoint_url_of_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,8 +145,8 @@ def test_ignore_variable_disables_endpoint_url_of_environment(monkeypatch: pytes
 
 def test_cloud_setting_refuses_unknown_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLOUDKNOT_CLOUD", "local")
-    assert config.cloud() == "local"
-    assert config.cloud("aws") == "aws"
+    assert config.cloud().value == "local"
+    assert config.cloud("aws").value == "aws"
     with pytest.raises(CloudknotInputError, match=r"^cloud='gcp' is not 'aws', 'local' or"):
         config.cloud("gcp")
     monkeypatch.setenv("CLOUDKNOT_CLOUD", "azure")
@@ -155,7 +156,7 @@ def test_cloud_setting_refuses_unknown_name(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_list_profiles_returns_names_and_paths_of_both_files(tmp_path: Path) -> None:
     names, credentials_file, aws_config_file = settings.list_profiles()
-    assert names == ["default", "old", "lab", "sso"]
+    assert names == ["default", "lab", "sso", "old"]
     assert credentials_file == str(tmp_path / "credentials")
     assert aws_config_file == str(tmp_path / "aws_config")
 
@@ -167,7 +168,7 @@ def test_set_profile_refuses_unknown_name_with_near_matches() -> None:
     settings.set_profile("old")
     assert settings.get_profile() == "old"
     settings.set_profile("from-env")
-    assert config.profile() is None
+    assert profiles.profile() is None
 
 
 def test_set_region_refuses_unknown_name_with_near_matches(config_file: Path) -> None:
@@ -235,7 +236,7 @@ def test_error_names_config_file_that_is_not_ini(config_file: Path) -> None:
     config_file.parent.mkdir()
     config_file.write_text("region = x\n")
     with pytest.raises(CloudknotConfigurationError, match=str(config_file)):
-        config.region()
+        profiles.region()
     with pytest.raises(CloudknotConfigurationError, match=str(config_file)):
         settings.set_ecr_repo("pictures")
     assert config_file.read_text() == "region = x\n"

@@ -13,7 +13,7 @@ import pytest
 import cloudknot as ck
 from cloudknot.aws.images.codebuild import CONTEXTS
 from cloudknot.cli.main import main
-from cloudknot.options import config
+from cloudknot.options import config, variables
 from cloudknot.worker.__main__ import _parser as worker_parser
 from cloudknot.worker.wire.keys import RUNS
 from tests.helpers.paths import ROOT
@@ -183,12 +183,13 @@ def test_guide_mentions_every_public_name():
 
 
 def test_guide_lists_every_environment_variable():
-    variables = set(re.findall(r'"(CLOUDKNOT_\w+)"', SOURCE)) - {
-        "CLOUDKNOT_MANIFEST",
-        "CLOUDKNOT_CHILD",
-        "CLOUDKNOT_ELEMENT",
-    }
-    assert variables - {"CLOUDKNOT_"} <= names_in_tables(ROOT / "docs" / "guide.md")
+    assert {*variables.OF_SETTINGS.values(), *variables.OTHERS} <= names_in_tables(ROOT / "docs" / "guide.md")
+
+
+def test_source_names_only_variables_that_are_not_refused():
+    known = {*variables.OF_SETTINGS.values(), *variables.OTHERS, *variables.OF_JOBS, *variables.OF_AWS}
+    prefixes = {variables.PREFIX, *variables.OF_TESTS}
+    assert set(re.findall(r"\bCLOUDKNOT_\w+", SOURCE)) - known - prefixes == set()
 
 
 def test_readme_shows_make_demo_and_make_test_first():

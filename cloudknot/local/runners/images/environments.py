@@ -18,6 +18,7 @@ from cloudknot.local.runners.images.disk_use import delete
 from cloudknot.local.runners.images.installed import copy_installed, forget
 from cloudknot.local.runners.images.usage import mark_used
 from cloudknot.local.state import check_owner, locked, own_folder
+from cloudknot.options import config
 from cloudknot.program.packages import uv
 from cloudknot.program.packages.install import install
 from cloudknot.program.packages.wheels.namesakes import refuse_other_files
@@ -33,8 +34,7 @@ BUILD_FAILED = "Failed to build"
 
 def environments_folder(directory: Path) -> Path:
     """Return the folder of all environments: the shared one, or else one in the cloud's directory."""
-    shared = os.environ.get(ENVIRONMENTS_VARIABLE)
-    return Path(shared).expanduser().absolute() if shared else directory / "environments"
+    return config.directory(ENVIRONMENTS_VARIABLE) or directory / "environments"
 
 
 def is_shared() -> bool:
