@@ -97,9 +97,16 @@ def _spawn(directory: Path, options: ServerOptions, ready: int) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """Return the user's environment without variables for AWS clients, and with this cloudknot on ``PYTHONPATH``."""
+    """Return the user's environment without variables for AWS clients.
+
+    A cloudknot that is not installed, for example in a clone, is on its ``PYTHONPATH``.
+    """
     # The server and its jobs must not use the AWS settings of the session that happens to start them.
     variables = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "MOTO_"))}
+    # The new process finds installed packages anyway. PYTHONPATH goes before the standard library, and people have
+    # installed packages such as dataclasses or enum34 that replace a module of it and break Python.
+    if os.path.basename(_PACKAGE_ROOT) in ("site-packages", "dist-packages"):
+        return variables
     path = os.pathsep.join(part for part in (_PACKAGE_ROOT, variables.get("PYTHONPATH", "")) if part)
     return {**variables, **(_for_forks_of_macos() if sys.platform == "darwin" else {}), "PYTHONPATH": path}
 
