@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cloudknot.options.config import user_home
+
 DEFAULT = "default"
 """The name of the context that is no file: ``DOCKER_HOST``, else the default socket."""
 LIST = "`docker context ls` lists them, and `docker context use NAME` chooses one."
@@ -51,7 +53,7 @@ class DockerContext:
 def settings_folder() -> Path:
     """Return the folder of Docker's settings: ``DOCKER_CONFIG``, else ``~/.docker``."""
     folder = os.environ.get("DOCKER_CONFIG")
-    return Path(folder) if folder else Path.home() / ".docker"
+    return Path(folder) if folder else user_home() / ".docker"
 
 
 def current() -> DockerContext | None:
@@ -87,7 +89,7 @@ def current() -> DockerContext | None:
 def other_sockets() -> Iterator[Path]:
     """Yield the existing sockets of engines in other places than the default one."""
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    home = Path.home()
+    home = user_home()
     places = [
         # Docker Desktop on a Mac and on Linux, then programs in place of it.
         *(home / ".docker/run/docker.sock", home / ".docker/desktop/docker.sock"),

@@ -15,7 +15,6 @@ from cloudknot.aws.images.docker_context import settings_folder
 from cloudknot.aws.images.ecr import RegistryLogin
 from cloudknot.aws.images.registry.reference import HUB, HUB_NAMES
 from cloudknot.options import streams
-from cloudknot.options.config import user_home
 
 HUB_KEY = "https://index.docker.io/v1/"
 """The name of Docker Hub in Docker's settings."""
