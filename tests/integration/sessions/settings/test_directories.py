@@ -59,7 +59,7 @@ def test_cloud_ends_when_its_directory_is_deleted_and_leaves_next_one_alone(tmp_
     with pytest.raises(ck.CloudError, match="has ended, and its resources and results are gone"):
         cloud.call("sts", "get_caller_identity")
     assert other.stop()
-    assert not _runs(second.pid)
+    until(lambda: not _runs(second.pid))
 
 
 NOBODY = """

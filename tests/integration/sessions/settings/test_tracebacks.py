@@ -48,7 +48,7 @@ ON_EMBEDDED_CLOUD = {
     ),
     "wrong key": ("ck.Knot('x', cloud=unknown)", "CredentialsError: AWS does not know your access key"),
     "bad element": ("import threading; knot.map([1, threading.Lock()])", "CloudknotInputError: "),
-    "bad function": ("file = open('/dev/null')\nck.Knot('x', func=lambda x: file)", "InputError: "),
+    "bad function": ("import socket\ns = socket.socket()\nck.Knot('x', func=lambda x: s)", "InputError: "),
     "bad option of map": ("knot.map([1], chunksize=0)", "CloudknotInputError: chunksize=0"),
     "misspelt keyword of map": ("knot.map([1], chunk_size=2)", "UnknownArgumentError: Knot.map has no parameter"),
     "timeout": ("knot.map([1]).result(timeout=0)", "CKTimeoutError: "),
