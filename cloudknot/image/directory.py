@@ -99,7 +99,7 @@ def write_lock(directory: Path, files: Mapping[str, bytes]) -> None:
 
 
 def remove(directory: Path) -> list[str]:
-    """Delete the files that cloudknot wrote, and empty directories. Return the paths of a person's files, which stay.
+    """Delete the files that cloudknot wrote, with their folders. Return the paths of a person's files, which stay.
 
     Raises
     ------
@@ -107,16 +107,19 @@ def remove(directory: Path) -> list[str]:
         A file cannot be deleted.
     """
     stored_digests = _read_digests(directory)
+    files = _list_files(directory)
+    kept = [name for name, path in files if not is_locked(name) and _sha256(path) != stored_digests.get(name)]
+    deleted = [path for name, path in files if name not in kept]
+    # Only folders of deleted files: an empty one in .git, for example, is a person's.
+    folders = {folder for path in (*deleted, directory / RECORD) for folder in path.parents}
     with _writing(directory):
-        for name, path in _list_files(directory):
-            if is_locked(name) or _sha256(path) == stored_digests.get(name):
-                path.unlink()
-        kept = [name for name, _ in _list_files(directory)]
+        for path in deleted:
+            path.unlink()
         if not kept:
             (directory / RECORD).unlink(missing_ok=True)
-        # The deepest first, so that a directory is empty after its own directories.
-        for folder in sorted((path for path in (directory, *directory.rglob("*")) if path.is_dir()), reverse=True):
-            if not any(folder.iterdir()):
+        # The deepest first, so that a folder is empty after its own folders.
+        for folder in sorted(folders, reverse=True):
+            if folder.is_relative_to(directory) and not any(folder.iterdir()):
                 folder.rmdir()
     return kept
 

@@ -262,7 +262,9 @@ def test_clobber_keeps_edited_and_added_files(tmp_path: Path, caplog: pytest.Log
     image.docker_path.write_text(image.docker_path.read_text() + "RUN true\n")
     (tmp_path / "d" / "data").mkdir()
     (tmp_path / "d" / "data" / "atlas.txt").write_text("mine")
+    (tmp_path / "d" / ".git" / "refs").mkdir(parents=True)
     image.clobber()
+    assert (tmp_path / "d" / ".git" / "refs").is_dir()
     kept = sorted(
         path.relative_to(tmp_path / "d").as_posix() for path in (tmp_path / "d").rglob("*") if path.is_file()
     )
