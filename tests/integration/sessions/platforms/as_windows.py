@@ -3,6 +3,7 @@
 Run with ``python -c "import tests.integration.sessions.platforms.as_windows; ..."``. Paths stay those of this machine.
 """
 
+import contextlib
 import importlib
 import os
 import select
@@ -47,7 +48,9 @@ class _Missing(MetaPathFinder):
 def become_windows():
     """Take away everything that Windows does not have."""
     for name in LIBRARIES:
-        importlib.import_module(name)
+        # Some of them are optional.
+        with contextlib.suppress(ModuleNotFoundError):
+            importlib.import_module(name)
     for name in MISSING:
         sys.modules.pop(name, None)
     sys.meta_path.insert(0, _Missing())
