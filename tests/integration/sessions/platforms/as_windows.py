@@ -9,6 +9,7 @@ import os
 import select
 import signal
 import socket
+import subprocess
 import sys
 import time
 from importlib.abc import MetaPathFinder
@@ -64,6 +65,8 @@ def become_windows():
     for module, names in removed.items():
         for name in names.split():
             vars(module).pop(name, None)
+    # This machine's own way to start a program must go on to work.
+    subprocess._USE_POSIX_SPAWN = False
     sys.platform = "win32"
 
 
