@@ -21,7 +21,7 @@ from cloudknot.deploy.prerequisites import make_prerequisites
 from cloudknot.display.progress import progress_line
 from cloudknot.display.stages import Stages
 from cloudknot.display.summaries import Summary, safely
-from cloudknot.errors import ResourceClobberedException
+from cloudknot.errors import ResourceClobberedException, refuse
 from cloudknot.image.docker_image import DockerImage, docker_image_of, program_in
 from cloudknot.image.repository import DockerRepo
 from cloudknot.options import streams
@@ -121,6 +121,12 @@ class Knot:
         call `BatchJob.retry_failed`. Default: no growth.
     vcpus : int, optional
         Another name of ``job_def_vcpus``, the one that `map` uses.
+    template : str or Path, optional
+        A CloudFormation template of your own, made from the output of ``cloudknot template knot``. Default: that of
+        the existing knot, else cloudknot's.
+    compute : Knot or str, optional
+        Another knot, or its name: use its job queue and its machines. AWS Batch allows 50 queues in a region. An
+        existing knot keeps its queue. Default: a queue and machines of its own.
 
     Raises
     ------
@@ -174,6 +180,8 @@ class Knot:
         dockerfile_lines: str | Sequence[str] = (),
         memory_growth: float | None = None,
         vcpus: int | None = None,
+        template: str | PathLike[str] | None = None,
+        compute: Knot | str | None = None,
     ) -> None:
         options = KnotOptions.make(
             name=name, pars_policies=pars_policies, docker_image=docker_image, base_image=base_image, func=func,
@@ -187,8 +195,9 @@ class Knot:
             job_queue_name=job_queue_name, priority=priority, aws_resource_tags=aws_resource_tags,
             timeout=NO_TIMEOUT if timeout is None else timeout, requirements=requirements, environment=environment,
             apt_packages=apt_packages, dockerfile_lines=dockerfile_lines, memory_growth=memory_growth,
+            template=template, compute=compute.name if isinstance(compute, Knot) else compute,
         )  # fmt: skip
-        self._prepare(options, pars, cloud)
+        self._prepare(options, pars, _cloud_beside(compute, cloud) if isinstance(compute, Knot) else cloud)
 
     def _prepare(self, options: KnotOptions, pars: Pars | None, cloud: Cloud | str | None) -> None:
         self._options, self._pars, self._clobbered = options, pars, False
@@ -201,7 +210,7 @@ class Knot:
         with stages.stage("packing the function"):
             self._docker_image = docker_image_of(options)
         self._program = program_in(self._docker_image) if self._docker_image else None
-        self._cloud = choose_cloud(cloud)
+        self._cloud = self._home = choose_cloud(cloud)
         image = self._docker_image
         if image:
             self._resources = self._deploy(image, stages)
@@ -304,6 +313,11 @@ class Knot:
     def compute_environment(self) -> str:
         """The name of the compute environment."""
         return self._resources.compute_environment_name
+
+    @property
+    def compute(self) -> str | None:
+        """The name of the knot whose queue and machines this knot uses; None for its own."""
+        return self._resources.compute or None
 
     @property
     def job_role(self) -> str:
@@ -505,3 +519,25 @@ class Knot:
                 f"To create it again, run Knot(name={self.name!r}, func=...).",
                 resource_id=self.name,
             )
+
+
+def _cloud_beside(knot: Knot, cloud: Cloud | str | None) -> Cloud:
+    """Return the cloud of a new knot that uses the machines of ``knot``.
+
+    Raises
+    ------
+    CloudknotInputError
+        The knot is in another region, profile or cloud.
+    """
+    knot._check_usable()
+    if cloud is None:
+        # Not `knot.cloud`, which has the other knot's bucket.
+        return knot._home
+    chosen = choose_cloud(cloud)
+    if (chosen.region, chosen.profile, chosen.endpoint_url) != (knot.region, knot.profile, knot.cloud.endpoint_url):
+        refuse(
+            problem=f"compute={knot.name!r} is not in the cloud of this knot.",
+            cause=f"It is in {knot.region}, and cloud= means {chosen.region}, or another account or endpoint.",
+            fix="Pass a knot of the same cloud, or remove cloud=.",
+        )
+    return chosen

@@ -100,8 +100,11 @@ def find_by_name(door: Door, queue: str, name: str) -> list[JobSummary]:
     return sorted(jobs, key=lambda summary: summary.get("createdAt", 0))
 
 
-def live_jobs(caller: clients.Caller, queue: str) -> list[JobSummary]:
-    """Return the jobs of a queue that have not ended; none for a queue that does not exist."""
+def live_jobs(caller: clients.Caller, queue: str, definition: str = "") -> list[JobSummary]:
+    """Return the jobs of a queue that have not ended; none for a queue that does not exist.
+
+    With the name of a job definition, returns only its jobs.
+    """
     paginator = clients.batch(caller).get_paginator("list_jobs")
     try:
         pages = [page for status in LIVE_STATES for page in paginator.paginate(jobQueue=queue, jobStatus=status)]
@@ -109,7 +112,13 @@ def live_jobs(caller: clients.Caller, queue: str) -> list[JobSummary]:
         if is_gone(error):
             return []
         raise
-    return [summary for page in pages for summary in page["jobSummaryList"]]
+    jobs = [summary for page in pages for summary in page["jobSummaryList"]]
+    return [job for job in jobs if definition in ("", definition_of(job))]
+
+
+def definition_of(job: JobSummary) -> str:
+    """Return the name of a job's definition, from its ARN with the number of the revision."""
+    return job.get("jobDefinition", "").rpartition("/")[2].partition(":")[0]
 
 
 def is_gone(error: CloudError) -> bool:

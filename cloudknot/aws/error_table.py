@@ -50,6 +50,12 @@ QUOTA = (
     "longer need (`cloudknot list` shows them, `cloudknot clobber NAME` removes one), or ask AWS for a higher limit "
     "in its Service Quotas console."
 )
+BATCH_QUOTA = (
+    "AWS Batch allows 50 job queues and 50 compute environments for an account in a region, and does not raise these "
+    "quotas. Let knots share them: Knot(..., compute='NAME') runs on the queue and the machines of the knot NAME. Or "
+    "remove knots that you no longer need (`cloudknot list` shows them, `cloudknot clobber NAME` removes one)."
+)
+"""Advice for the quotas in the AWS Batch user guide, "Service quotas"."""
 THROTTLED = "AWS received too many {operation} calls in a short time. Wait a minute and try again."
 BAD_PARAMETERS = (
     "{operation} was not called, because boto3 does not accept its parameters. Upgrade boto3 "

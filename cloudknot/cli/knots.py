@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 import click
@@ -139,8 +139,8 @@ def _clobber_named(
             click.confirm("Delete these resources?", abort=True)
         knot_of_pars: dict[UsedPars, str] = {}
         # Only its stack names the Pars of a knot, so clobber_knot returns that name.
-        for name, stack_id in existing.items():
-            used_pars, kept = clobber_knot(cloud, name, chosen, stack_id)
+        for name in _users_first(cloud, existing):
+            used_pars, kept = clobber_knot(cloud, name, chosen, existing[name])
             knot_of_pars.setdefault(used_pars, name)
             click.echo("\n".join([f"Deleted knot {name}.", *kept]))
         # A Pars can be deleted only after all knots that use it.
@@ -151,6 +151,14 @@ def _clobber_named(
     # Last, because the other knots are clobbered even if a name is misspelt.
     if missing:
         raise click.ClickException(_no_such_knots(cloud, missing))
+
+
+def _users_first(cloud: Cloud, names: Collection[str]) -> list[str]:
+    """Return names in an order of removal: knots on the machines of other knots before these."""
+    from cloudknot.deploy.inventory import users_of_compute
+
+    users = users_of_compute(cloud) if len(names) > 1 else {}
+    return sorted(names, key=lambda name: name not in users)
 
 
 def _announce(cloud: Cloud, names: list[str], also: tuple[bool, bool, bool, bool]) -> None:

@@ -7,7 +7,7 @@ import warnings
 import click
 
 from cloudknot import __version__
-from cloudknot.cli import configure, images, jobs, knots, permissions
+from cloudknot.cli import configure, images, jobs, knots, permissions, template
 from cloudknot.cli.selftest import command as selftest
 from cloudknot.errors import CloudknotError
 
@@ -53,7 +53,7 @@ def main() -> None:
 
 for command in (
     *(configure.configure, knots.list_command, knots.clobber, permissions.permissions),
-    *(images.image, images.prune, selftest.selftest),
+    *(images.image, images.prune, selftest.selftest, template.template),
     *(jobs.jobs, jobs.status, jobs.logs, jobs.errors, jobs.result, jobs.retry, jobs.cancel),
 ):
     main.add_command(command)

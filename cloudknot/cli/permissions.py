@@ -14,6 +14,7 @@ import click
 @click.option("--boundary", default="", help="For create: the ARN of the permissions boundary that roles must have.")
 @click.option("--policy", "policies", multiple=True, help="With --boundary: an ARN that pars_policies may name.")
 @click.option("--knot", default="", help="With the policy run: the only knot that the user may use.")
+@click.option("--compute", default="", help="With --knot: the knot whose queue that knot uses, if it has none.")
 def permissions(
     level: str,
     account: str | None,
@@ -23,6 +24,7 @@ def permissions(
     boundary: str,
     policies: tuple[str, ...],
     knot: str,
+    compute: str,
 ) -> None:
     """Print an IAM policy that a user needs, as JSON.
 
@@ -51,15 +53,14 @@ def permissions(
 
     _check_account(account)
     _check_boundary(level, boundary, policies)
+    _check_compute(knot, compute)
     place = profiles.region(region, profiles.profile()).value
     # An administrator may print a policy for others without credentials for the account.
     if not (account := account or Cloud(place).account_if_known()):
         # On stderr, because the policy may be redirected to a file. It comes first, because the policy is long.
         click.echo(f"Replace {ACCOUNT} with your AWS account number, or pass --account.", err=True)
-    if others := needed_with(level):
-        click.echo(
-            f"The user also needs: {', '.join(f'cloudknot permissions {other}' for other in others)}.", err=True
-        )
+    if others := ", ".join(f"cloudknot permissions {other}" for other in needed_with(level)):
+        click.echo(f"The user also needs: {others}.", err=True)
     scope = Scope(
         account=account or ACCOUNT,
         region=place,
@@ -69,6 +70,7 @@ def permissions(
         boundary=boundary,
         policies=policies,
         knot=knot,
+        compute=compute,
         # The setting names the owner of the bucket of the settings.
         owner="" if bucket else config.bucket_owner() or "",
     )
@@ -83,6 +85,16 @@ def _check_account(account: str | None) -> None:
         raise click.BadParameter(
             f"{account!r} is not an AWS account number of 12 digits. Pass for example --account 123456789012.",
             param_hint="--account",
+        )
+
+
+def _check_compute(knot: str, compute: str) -> None:
+    """Raise for another knot's queue without a knot that uses it."""
+    if compute and not knot:
+        raise click.BadParameter(
+            "it needs --knot. Without one, the policy covers the queues of all knots. Pass for example "
+            "--knot pi-calc.",
+            param_hint="--compute",
         )
 
 

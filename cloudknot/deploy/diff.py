@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from cloudknot.deploy.cloudformation.template import DIGEST, SPELLING
+from cloudknot.deploy.cloudformation.shared_compute import MACHINES
+from cloudknot.deploy.cloudformation.template import CUSTOM, DIGEST, SPELLING, is_same
 from cloudknot.errors import refuse
 from cloudknot.options.choices import KnotOptions, ParsOptions, complete_tags
 from cloudknot.options.validators import argument
@@ -94,6 +95,9 @@ def check_in_place(options: KnotOptions, current: Mapping[str, str], wanted: Map
         own, also any other property of the machines except the number of vCPUs.
     """
     check_fixed(options, current)
+    # The machines are those of another knot, so its stack alone changes them.
+    if options.compute:
+        return
     if current.get("ServiceRole") != wanted["ServiceRole"]:
         refuse(
             problem=f"pars={wanted['ParsName']!r} has another Batch service role than the existing knot "
@@ -118,16 +122,19 @@ def stack_changes(current: Mapping[str, str], wanted: Mapping[str, str], digest:
 
     ``digest`` is the digest of the new template.
     """
+    unused = MACHINES if wanted.get("Compute") else ()
     changes = [
         _arrow(choice, current.get(parameter), wanted[parameter])
         for parameter, choice in STACK_CHOICES.items()
-        if current.get(parameter) != wanted[parameter]
+        if current.get(parameter) != wanted[parameter] and parameter not in unused
     ]
     # With another Pars the network always differs, and the change of `pars` is in the list already.
-    if not changes and any(current.get(name) != wanted[name] for name in NETWORK):
+    if not changes and any(current.get(name) != wanted[name] for name in NETWORK if name not in unused):
         changes.append("the network of its Pars")
-    if current.get(DIGEST) != digest:
-        changes.append("its stack, which another version of cloudknot made")
+    before = current.get(DIGEST, "")
+    if not is_same(before, digest):
+        custom = before.startswith(CUSTOM) or digest.startswith(CUSTOM)
+        changes.append("template" if custom else "its stack, which another version of cloudknot made")
     return changes
 
 

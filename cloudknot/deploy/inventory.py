@@ -13,7 +13,7 @@ from cloudknot.aws import batch, clients
 from cloudknot.aws.cloud import choose_cloud
 from cloudknot.aws.tags import KNOT, OWN_TAG, without_own
 from cloudknot.deploy.cloudformation.stack import GONE, Stack, StackState
-from cloudknot.deploy.cloudformation.template import SPELLING
+from cloudknot.deploy.cloudformation.template import MARK, SPELLING
 from cloudknot.display.summaries import html_table, safely, text_table
 from cloudknot.options.public import public_function
 from cloudknot.options.validators import aws_name
@@ -21,10 +21,6 @@ from cloudknot.options.validators import aws_name
 if TYPE_CHECKING:
     from cloudknot.aws.cloud import Cloud
 
-# DescribeStacks returns descriptions with the stacks, a hundred in one call. The user's tags may be anything, and the
-# tagging service knows no roles and needs one more permission.
-MARK = "(cloudknot)"
-"""The end of the description of each template of cloudknot. It identifies cloudknot's stacks."""
 PARS = "-cloudknot-pars"
 """The end of the name of the stack of a Pars."""
 BUILDS = "images-cloudknot-build"
@@ -67,6 +63,8 @@ class KnotInfo(NamedTuple):
     min_vcpus: int
     tags: Mapping[str, str]
     stack_id: str
+    compute: str = ""
+    """Name of the knot whose queue and machines it uses. Empty if it has its own."""
 
 
 class KnotList(list[KnotInfo]):
@@ -126,6 +124,12 @@ def knots_of_pars(cloud: Cloud, pars: str) -> list[str]:
     return [stack.name.removesuffix(KNOT) for stack in users]
 
 
+def users_of_compute(cloud: Cloud) -> dict[str, str]:
+    """Return the knots that use the queue and the machines of another knot, each with the name of the other one."""
+    stacks = knot_stacks(all_stacks(cloud))
+    return {stack.name.removesuffix(KNOT): used for stack in stacks if (used := stack.parameters.get("Compute"))}
+
+
 def is_of(definition: batch.JobDefinition, stack: str) -> bool:
     """Return whether a job definition belongs to a stack."""
     tag = definition.get("tags", {}).get(OWN_TAG)
@@ -158,4 +162,5 @@ def _info(stack: StackState, images: Mapping[str, str]) -> KnotInfo:
         min_vcpus=int(parameters.get("MinVcpus") or 0),
         tags=without_own(stack.tags),
         stack_id=stack.stack_id,
+        compute=parameters.get("Compute", ""),
     )

@@ -1,13 +1,12 @@
 """The job definition of a knot: one mapping for both the CloudFormation template and RegisterJobDefinition.
 
-`DEFINITION` refers to the parameters of the stack. `template_parts` writes it for CloudFormation, which registers the
-first revision. `job_definition` fills it in for RegisterJobDefinition, which registers later ones. The other functions
-read existing revisions.
+`DEFINITION` refers to the parameters of the stack. The template has the same for CloudFormation, which registers the
+first revision; a test compares it with `template_parts`. `job_definition` fills it in for RegisterJobDefinition, which
+registers later ones. The other functions read existing revisions.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, cast
@@ -169,16 +168,43 @@ def _filled(value: Value, names: Mapping[str, str]) -> object:
     return value
 
 
-def template_parts() -> dict[str, list[str]]:
-    """Return the lines of YAML for the words JOB_DEFINITION and JOB_CONDITIONS in the template."""
-    properties = {_capital(name): _resource(value, name in FREE_KEYS) for name, value in DEFINITION.items()}
-    conditions = {
-        name: {"Fn::Not": [{"Fn::Equals": [{"Ref": parameter}, empty]}]}
-        for name, (parameter, empty) in CONDITIONS.items()
+OF_PARAMETERS = ("image", "jobRoleArn", "executionRoleArn", "resourceRequirements")
+"""Properties of the container that parameters of the stack determine."""
+OF_TEMPLATE = ("propagateTags", "retryStrategy", "schedulingPriority")
+"""Properties of a job definition that no parameter determines."""
+
+
+def with_own_parts(
+    wanted: RegisterJobDefinitionRequestTypeDef, existing: JobDefinitionTypeDef
+) -> RegisterJobDefinitionRequestTypeDef:
+    """Return a request with the parts that a template of the user's own has given to an existing revision.
+
+    These are all properties that no parameter of the stack determines, for example volumes and environment variables.
+    """
+    # CloudFormation registers the first revision of an edited template, so nobody has to evaluate it here.
+    container = {
+        name: value for name, value in existing["containerProperties"].items() if name not in ("vcpus", "memory")
     }
+    own = {name: value for name, value in wanted["containerProperties"].items() if name in OF_PARAMETERS}
+    known = cast("Mapping[str, Value]", DEFINITION["parameters"])
+    others = {name: value for name, value in (existing.get("parameters") or {}).items() if name not in known}
+    merged = {
+        **wanted,
+        **{name: value for name, value in existing.items() if name in OF_TEMPLATE},
+        "parameters": {**others, **wanted["parameters"]},
+        "containerProperties": {**container, **own},
+    }
+    return cast("RegisterJobDefinitionRequestTypeDef", merged)
+
+
+def template_parts() -> dict[str, Mapping[str, object]]:
+    """Return the properties of the job definition and the conditions, as the template has them."""
     return {
-        "JOB_DEFINITION": [f"{name}: {json.dumps(value)}" for name, value in properties.items()],
-        "JOB_CONDITIONS": [f"{name}: {json.dumps(value)}" for name, value in conditions.items()],
+        "properties": {_capital(name): _resource(value, name in FREE_KEYS) for name, value in DEFINITION.items()},
+        "conditions": {
+            name: {"Fn::Not": [{"Fn::Equals": [{"Ref": parameter}, empty]}]}
+            for name, (parameter, empty) in CONDITIONS.items()
+        },
     }
 
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from cloudknot.aws import batch, clients
 from cloudknot.aws.tags import without_own
 from cloudknot.deploy import diff
+from cloudknot.deploy.cloudformation.shared_compute import MACHINES, largest
 from cloudknot.deploy.cloudformation.stack import Stack, StackState
-from cloudknot.deploy.cloudformation.template import DIGEST, SPELLING
+from cloudknot.deploy.cloudformation.template import DIGEST, SPELLING, is_custom
 from cloudknot.deploy.iam import SPOT, linked_role
 from cloudknot.deploy.inventory import is_of, stack_name
 from cloudknot.deploy.job_definition import (
@@ -27,6 +28,7 @@ from cloudknot.deploy.job_definition import (
     retries_of,
     timeout_of,
     vcpus_of,
+    with_own_parts,
 )
 from cloudknot.deploy.plan import ARCHITECTURES, KnotPlan
 from cloudknot.errors import ResourceDoesNotExistException
@@ -88,6 +90,8 @@ class KnotResources:
     """Longest duration of an attempt in seconds. None without a limit."""
     packages: str = ""
     """The packages of the image; see `ImagePackages.to_text`."""
+    compute: str = ""
+    """Name of the knot with the queue and the machines. Empty if the knot has its own."""
 
 
 def log_group_name(name: str) -> str:
@@ -140,6 +144,7 @@ def wanted_parameters(
         "Timeout": str(options.timeout or 0),
         **bucket_parameters(options.name, bucket, partition, {}),
         "LogGroupName": log_group_name(options.name),
+        "Compute": options.compute,
         "JobQueueName": options.job_queue_name,
         "Priority": str(options.priority),
         "ComputeEnvironmentName": options.compute_environment_name,
@@ -151,7 +156,7 @@ def wanted_parameters(
         "MaxVcpus": str(options.max_vcpus),
         "BidPercentage": "" if options.bid_percentage is None else str(options.bid_percentage),
         "VolumeSize": str(options.volume_size or 0),
-        "DiskTemplate": "no" if options.fargate else "yes",
+        "DiskTemplate": "no" if options.fargate or options.compute else "yes",
         "ImageId": options.image_id or "",
         "KeyPair": options.ec2_key_pair or "",
     }
@@ -229,11 +234,15 @@ def deploy_knot(plan: KnotPlan, prerequisites: Prerequisites) -> KnotResources:
     # A knot keeps its bucket, and another session may have moved it since this plan was made.
     parameters |= {name: state.parameters[name] for name in ("Bucket", "BucketOwner")}
     parameters["JobRole.Arn"] = state.outputs["JobRole"]
-    revision, differing = _revision(plan.cloud, parameters, revisions, state.tags)
+    revision, differing = _revision(plan.cloud, parameters, revisions, state)
+    digest = plan.template.digest_in(state.parameters)
     if current:
-        _log_changes(options, [*differing, *diff.stack_changes(current, parameters, plan.template.digest)], state)
-    _log_lost_choices(options, {**parameters, DIGEST: plan.template.digest}, state)
-    return _resources(state, revision, options.retries, plan.cloud)
+        _log_changes(options, [*differing, *diff.stack_changes(current, parameters, digest)], state)
+    _log_lost_choices(options, {**parameters, DIGEST: digest}, state)
+    if plan.template.is_kept_by(state.parameters):
+        _log_kept_template(options)
+    largest_now = options.max_vcpus if options.compute else int(state.parameters["MaxVcpus"])
+    return _resources(state, revision, options.retries, plan.cloud, largest_now)
 
 
 def _kept_memory(options: KnotOptions, revisions: Sequence[JobDefinitionTypeDef]) -> int | None:
@@ -277,12 +286,14 @@ def _deploy_stack(
 
     # Another session may have changed or deleted the stack while this one built an image.
     state_before = plan.state if plan.is_fresh() else stack.state()
-    state = stack.deploy_from(state_before, plan.template, wanted, ignore=REVISION_ONLY, merges=False)
+    # Another spelling is refused, and a stack of an earlier version has none.
+    ignored = (SPELLING, *REVISION_ONLY, *(MACHINES if plan.options.compute else ()))
+    state = stack.deploy_from(state_before, plan.template, wanted, ignore=ignored, merges=False)
     is_unchanged = state is plan.state
     revisions = before if is_unchanged else active_revisions(plan.cloud, parameters["JobDefinitionName"])
     if is_unchanged and not revisions:
         # Every stack has a revision. So another session has deleted the knot since the plan was made.
-        state = stack.deploy_from(stack.state(), plan.template, wanted, ignore=REVISION_ONLY, merges=False)
+        state = stack.deploy_from(stack.state(), plan.template, wanted, ignore=ignored, merges=False)
         revisions = active_revisions(plan.cloud, parameters["JobDefinitionName"])
     return state, revisions
 
@@ -324,6 +335,15 @@ def _log_changes(options: KnotOptions, changes: list[str], state: StackState) ->
         )
 
 
+def _log_kept_template(options: KnotOptions) -> None:
+    streams.logger.warning(
+        "The knot %r keeps the template of your own. To return to cloudknot's, run "
+        "`cloudknot template knot > knot.yaml` and pass Knot(%r, func=..., template='knot.yaml').",
+        options.name,
+        options.name,
+    )
+
+
 def _log_lost_choices(options: KnotOptions, wanted: Mapping[str, str], state: StackState) -> None:
     """Log a warning if another session has changed the knot since this session's own update."""
     if lost := diff.stack_changes(wanted, state.parameters, wanted[DIGEST]):
@@ -359,7 +379,7 @@ def find_knot(cloud: Cloud, name: str, spelling: str = "") -> KnotResources:
             operation="cloudformation:DescribeStacks",
             resource_id=name,
         )
-    return _resources(state, newest[0], retries_of(newest[0]), cloud)
+    return _resources(state, newest[0], retries_of(newest[0]), cloud, largest(cloud, state.parameters))
 
 
 def _refuse_namesake(name: str, spelling: str, existing: str) -> None:
@@ -388,22 +408,26 @@ def _revision(
     cloud: Cloud,
     parameters: Mapping[str, str],
     revisions: Sequence[JobDefinitionTypeDef],
-    tags: Mapping[str, str],
+    state: StackState,
 ) -> tuple[JobDefinitionTypeDef, list[str]]:
     """Return an up-to-date revision, registered if necessary, and its differences from the previous one."""
     # Only the newest revision is reused, even if an older one matches. A session that has only the knot's name takes
     # the newest, and must get the function that the knot was created with last.
     wanted = job_definition(parameters, cloud.region)
     newest = revisions[0] if revisions else None
+    if newest and is_custom(state.parameters):
+        wanted = with_own_parts(wanted, newest)
     differing = diff.job_changes(facts(newest), facts(cast("JobDefinitionTypeDef", wanted))) if newest else []
     if newest and not differing:
         return newest, []
-    request: RegisterJobDefinitionRequestTypeDef = {**wanted, "tags": tags}
+    request: RegisterJobDefinitionRequestTypeDef = {**wanted, "tags": state.tags}
     registered = clients.batch(cloud).register_job_definition(**request)
     return cast("JobDefinitionTypeDef", {**wanted, **registered}), differing
 
 
-def _resources(state: StackState, revision: JobDefinitionTypeDef, retries: int, cloud: Cloud) -> KnotResources:
+def _resources(
+    state: StackState, revision: JobDefinitionTypeDef, retries: int, cloud: Cloud, max_vcpus: int
+) -> KnotResources:
     parameters = state.parameters
     return KnotResources(
         stack_id=state.stack_id,
@@ -415,7 +439,7 @@ def _resources(state: StackState, revision: JobDefinitionTypeDef, retries: int, 
         compute_environment_arn=state.outputs["ComputeEnvironment"],
         image_uri=revision["containerProperties"]["image"],
         retries=retries,
-        max_vcpus=int(parameters["MaxVcpus"]),
+        max_vcpus=max_vcpus,
         pars_name=parameters["ParsName"],
         tags=without_own(state.tags),
         bucket=parameters.get("Bucket") or cloud.bucket,
@@ -425,4 +449,5 @@ def _resources(state: StackState, revision: JobDefinitionTypeDef, retries: int, 
         vcpus=vcpus_of(revision),
         timeout=timeout_of(revision),
         packages=packages_of(revision),
+        compute=parameters.get("Compute", ""),
     )

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from os import PathLike
 from typing import TYPE_CHECKING
 
 from cloudknot.aws import clients
 from cloudknot.aws.cloud import choose_cloud
 from cloudknot.aws.permissions.managed_policies import names_of, policy_arns
 from cloudknot.aws.tags import tag_list, with_own, without_own
+from cloudknot.deploy.cloudformation.own_template import template_for
 from cloudknot.deploy.cloudformation.pars_parameters import boundary_arn, missing_policies, wanted_parameters
 from cloudknot.deploy.cloudformation.stack import Stack, StackState
-from cloudknot.deploy.cloudformation.template import SPELLING, Template, load
+from cloudknot.deploy.cloudformation.template import DIGEST, SPELLING, Template, is_same
 from cloudknot.deploy.diff import check_spelling, unset_tags
 from cloudknot.deploy.inventory import knots_of_pars, pars_stack_name
 from cloudknot.errors import CannotDeleteResourceException, CloudError, ResourceClobberedException, refuse
@@ -60,6 +62,9 @@ class Pars:
     permissions_boundary : str, optional
         Name or ARN of an IAM managed policy that limits all roles, as an account may demand. It limits the roles of an
         existing Pars, too. Default: the setting ``CLOUDKNOT_PERMISSIONS_BOUNDARY``, or else the current boundary.
+    template : str or Path, optional
+        A CloudFormation template of your own, made from the output of ``cloudknot template pars``. Default: that of
+        the existing Pars, else cloudknot's.
 
     Raises
     ------
@@ -83,6 +88,7 @@ class Pars:
         *,
         cloud: Cloud | str | None = None,
         permissions_boundary: str | None = None,
+        template: str | PathLike[str] | None = None,
     ) -> None:
         options = ParsOptions.make(
             name=name,
@@ -95,6 +101,7 @@ class Pars:
             instance_tenancy=instance_tenancy,
             aws_resource_tags=aws_resource_tags,
             permissions_boundary=permissions_boundary,
+            template=template,
         )
         self._deploy(plan_pars(choose_cloud(cloud), options))
 
@@ -244,10 +251,12 @@ def plan_pars(cloud: Cloud, options: ParsOptions, policies: Mapping[str, str] | 
         knots use.
     """
     name = pars_stack_name(options.name)
-    template = Template.of(load("pars"), with_own(options.aws_resource_tags, name))
+    template = template_for("pars", options.template, with_own(options.aws_resource_tags, name))
     plan = ParsPlan(cloud, options, template, Stack(cloud, name).state(), {})
     if plan.current:
         check_fixed(options, plan.current)
+    if template.chosen and not is_same(plan.current.get(DIGEST), template.digest):
+        Stack(cloud, name).check_template(template)
     plan = replace(plan, boundary=boundary_arn(cloud, options, plan.current))
     # Looked up before the image is built, so that a misspelt policy is an error while nothing exists yet.
     missing = missing_policies(options.policies, plan.current)
@@ -280,11 +289,13 @@ def mark_clobbered(pars: Pars) -> None:
 def deploy_pars(plan: ParsPlan) -> StackState:
     """Create, adopt or update the stack of a plan, and return its state."""
     stack = Stack(plan.cloud, plan.name)
-    state = stack.deploy_from(plan.state, plan.template, partial(_parameters, plan))
+    # Another spelling is refused, and a stack of an earlier version has none.
+    state = stack.deploy_from(plan.state, plan.template, partial(_parameters, plan), ignore=(SPELLING,))
     _tag_profile(plan, state)
     # Knots with different tags share the default Pars, so a warning about its tags would come for each of them.
     if not plan.by_knot:
         _warn_of_unset_tags(plan, state)
+        _warn_of_kept_template(plan, state)
     _warn_of_new_policies(plan, state)
     return state
 
@@ -326,6 +337,16 @@ def _warn_of_unset_tags(plan: ParsPlan, state: StackState) -> None:
             "Pars with all its knots and create them again (results stay): `cloudknot clobber --pars KNOT ...`.",
             plan.options.name,
             ", ".join(tags),
+        )
+
+
+def _warn_of_kept_template(plan: ParsPlan, state: StackState) -> None:
+    if plan.template.is_kept_by(state.parameters):
+        streams.logger.warning(
+            "The Pars %r keeps the template of your own. To return to cloudknot's, run "
+            "`cloudknot template pars > pars.yaml` and pass Pars(%r, template='pars.yaml').",
+            plan.options.name,
+            plan.options.name,
         )
 
 

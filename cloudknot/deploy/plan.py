@@ -14,8 +14,10 @@ from cloudknot.aws import batch
 from cloudknot.aws.images.image_store import Image
 from cloudknot.aws.tags import with_own
 from cloudknot.deploy import diff
+from cloudknot.deploy.cloudformation.own_template import template_for
+from cloudknot.deploy.cloudformation.shared_compute import with_machines
 from cloudknot.deploy.cloudformation.stack import DELETE_FAILED, Stack, StackState
-from cloudknot.deploy.cloudformation.template import Template, load
+from cloudknot.deploy.cloudformation.template import DIGEST, Template, is_same
 from cloudknot.deploy.codebuild.choice import choose_builder
 from cloudknot.deploy.ec2 import check_image, check_key_pair, platform_in
 from cloudknot.deploy.inventory import stack_name
@@ -97,13 +99,16 @@ def plan_knot(cloud: Cloud, options: KnotOptions, docker_image: DockerImage, par
         Something must run for the image, and there is neither a Docker engine nor the permission for CodeBuild.
     """
     name = stack_name(options.name)
-    template = Template.of(load("knot"), with_own(options.aws_resource_tags, name))
+    template = template_for("knot", options.template, with_own(options.aws_resource_tags, name))
     read_at = time.time()
     state = Stack(cloud, name).state()
     refuse_half_removed(cloud, options.name, state)
     current = current_parameters(state)
+    options = with_machines(cloud, options, current)
     if current:
         diff.check_fixed(options, current)
+    if template.chosen and not is_same(current.get(DIGEST), template.digest):
+        Stack(cloud, name).check_template(template)
     platform = _platform(cloud, options, current)
     _check_machines(cloud, options, current, platform)
     # The bucket belongs to the knot rather than to the session. A session with other settings would otherwise find no
@@ -146,7 +151,10 @@ def refuse_half_removed(cloud: Cloud, name: str, state: StackState | None) -> No
     """Raise if AWS could not delete all of a knot, and jobs go on in its queue: a new stack would end them."""
     if state is None or state.status != DELETE_FAILED:
         return
-    if jobs := batch.live_jobs(cloud, state.parameters["JobQueueName"]):
+    parameters = state.parameters
+    # The queue of another knot has the jobs of others, too.
+    definition = parameters["JobDefinitionName"] if parameters.get("Compute") else ""
+    if jobs := batch.live_jobs(cloud, parameters["JobQueueName"], definition):
         raise CannotCreateResourceException(
             f"Somebody tried to clobber the knot {name!r}, and AWS could not delete all of it. Jobs are still waiting "
             f"or running in it ({len(jobs)}). Wait until they have ended and create the knot again, or finish its "

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from cloudknot.errors import refuse
 from cloudknot.options import compute, memory, streams, validators
@@ -83,6 +83,12 @@ NO_TIMEOUT = NoTimeout.NO_TIMEOUT
 REQUIREMENTS: Rule[tuple[str, ...] | str | os.PathLike[str]] = validators.requirements
 ENVIRONMENT = one_of("imports", "all")
 SCRIPT_PATH = validators.path("simulate.py")
+TEMPLATE = validators.path("mine.yaml")
+COMPUTE_CHOICES = (
+    *("instance_types", "min_vcpus", "max_vcpus", "desired_vcpus", "bid_percentage", "volume_size", "image_id"),
+    *("ec2_key_pair", "job_queue_name", "compute_environment_name", "priority"),
+)
+"""Parameters of `cloudknot.Knot` about its queue and machines. They belong to the other knot of ``compute``."""
 DIRECTORY = validators.path("my-program")
 
 
@@ -127,12 +133,15 @@ class Options:
         CloudknotInputError
             A value is invalid. The message names the parameter and the value, and how to correct it.
         """
+        return cls(**cls._checked(choices))
+
+    @classmethod
+    def _checked(cls, choices: Mapping[str, object]) -> dict[str, Any]:
+        """Return the passed choices, each checked by its rule."""
         rules = {field.name: field.metadata.get("rule") for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
         values = {name: value for name, value in choices.items() if value is not None}
         # A default bypasses its rule: memory=0, for example, stands for "not passed" and is no value for users.
-        return cls(
-            **{name: rule(name, value) if (rule := rules.get(name)) else value for name, value in values.items()}
-        )
+        return {name: rule(name, value) if (rule := rules.get(name)) else value for name, value in values.items()}
 
     def __post_init__(self) -> None:
         self._complete()
@@ -231,7 +240,32 @@ class KnotOptions(NamedOptions):
     )
     job_queue_name: str = choice("", BATCH_NAME)
     priority: int = choice(1, integer(0, example=1))
+    template: str | None = choice(None, TEMPLATE)
+    # Only the stack of the other knot shows its machines. So the choices about them are complete after it was read.
+    compute: str = choice("", KNOT_NAME)
+    passed: Mapping[str, object] = dataclasses.field(default_factory=dict, compare=False)
+    """The parameters that the user passed, checked."""
+    on_machines: bool = False
+    """Whether queue and machines are those of the knot ``compute``, as its stack has them."""
     aws_resource_tags: Mapping[str, str] = dataclasses.field(default_factory=dict, metadata={"rule": validators.tags})
+
+    @classmethod
+    def make(cls, **choices: object) -> Self:
+        """Return the options for these parameters, with the default for each None; see `Options.make`."""
+        values = cls._checked(choices)
+        if other := values.get("compute"):
+            _refuse_machines_beside(other, values)
+        return cls(**values, passed=values)
+
+    @property
+    def passed_machines(self) -> dict[str, object]:
+        """The passed parameters about queue and machines."""
+        return {name: self.passed[name] for name in COMPUTE_CHOICES if name in self.passed}
+
+    def on_compute(self, knot: str, **machines: object) -> Self:
+        """Return these options with the queue and the machines of another knot."""
+        values: dict[str, Any] = {**self.passed, **machines, "compute": knot}
+        return type(self)(**values, on_machines=True, passed=self.passed)
 
     def _complete(self) -> None:
         name = self._spell(self.name or default_name())
@@ -242,9 +276,18 @@ class KnotOptions(NamedOptions):
             aws_resource_tags=complete_tags(self.aws_resource_tags, name),
         )
         self._check_image()
-        self._complete_compute()
+        if self.on_machines or not self.compute:
+            self._complete_compute()
 
     def _check_image(self) -> None:
+        programs = (self.func, self.image_script_path, self.docker_image, self.image_work_dir)
+        for name in ("template", "compute"):
+            if getattr(self, name) and all(program is None for program in programs):
+                refuse(
+                    problem=f"{argument(name, getattr(self, name))} cannot be used without a function.",
+                    cause="Without one, cloudknot only finds the existing knot, and changes nothing.",
+                    fix=f"Pass func= as well: Knot({self.name!r}, func=..., {name}={getattr(self, name)!r}).",
+                )
         if self.func is not None and self.image_script_path is not None:
             refuse(
                 problem=f"{argument('image_script_path', self.image_script_path)} and func are both given.",
@@ -371,6 +414,7 @@ class ParsOptions(NamedOptions):
     use_default_vpc: bool = choice(True, FLAG)
     ipv4_cidr: str | None = choice(None, validators.network)
     instance_tenancy: str | None = choice(None, one_of("default", "dedicated"))
+    template: str | None = choice(None, TEMPLATE)
     aws_resource_tags: Mapping[str, str] = dataclasses.field(default_factory=dict, metadata={"rule": validators.tags})
 
     def _complete(self) -> None:
@@ -438,6 +482,20 @@ def _check_environment(environment: str | None, requirements: object) -> None:
             cause="It means all packages that are installed here.",
             fix="Remove one of them, or install the required packages here.",
         )
+
+
+def _refuse_machines_beside(compute: str, values: Mapping[str, object]) -> None:
+    """Raise if parameters about queue and machines are passed beside ``compute``."""
+    for name in COMPUTE_CHOICES:
+        if name in values:
+            # One instance type is a tuple of one.
+            given = values[name]
+            value = given[0] if isinstance(given, tuple) and len(given) == 1 else given
+            refuse(
+                problem=f"{argument(name, value)} cannot be combined with compute={compute!r}.",
+                cause=f"Queue and machines belong to the knot {compute!r}.",
+                fix=f"Remove {name}=, or set it there: Knot({compute!r}, func=..., {name}=...).",
+            )
 
 
 def _assignments(names: Iterable[str], values: Iterable[object]) -> str:

@@ -26,7 +26,8 @@ class Scope:
     With a ``boundary`` (the ARN of a policy), roles may only be made with this permissions boundary. Only the managed
     policies of the templates and ``policies`` (ARNs) may be attached to them.
 
-    ``knot`` limits it to one knot. ``owner`` is the account of the bucket, if it is another one.
+    ``knot`` limits it to one knot. ``compute`` is the knot whose queue that one uses, if it has none of its own.
+    ``owner`` is the account of the bucket, if it is another one.
     """
 
     account: str = ACCOUNT
@@ -37,6 +38,7 @@ class Scope:
     boundary: str = ""
     policies: tuple[str, ...] = ()
     knot: str = ""
+    compute: str = ""
     owner: str = ""
 
     @property
@@ -48,6 +50,7 @@ class Scope:
             "bucket": self.bucket or f"cloudknot-{self.account}-{self.region}",
             "repository": self.repository,
             "knot": self.knot,
+            "queue": self.compute or self.knot,
             "owner": self.owner or self.account,
             "partition": self.partition,
             "boundary": self.boundary,
@@ -126,7 +129,8 @@ def policy(level: str, scope: Scope) -> Document:
         )
     if scope.knot:
         # A name with a wildcard would cover other knots.
-        scope = replace(scope, knot=aws_name(KNOT_NAME("knot", scope.knot)))
+        knot, compute = (aws_name(KNOT_NAME(name, getattr(scope, name) or scope.knot)) for name in ("knot", "compute"))
+        scope = replace(scope, knot=knot, compute=compute)
     if scope.knot and level != "run":
         refuse(
             problem=f"The policy {level!r} cannot be limited to the knot {scope.knot!r}.",

@@ -86,7 +86,7 @@ RUN = (
         ("batch:{here}:job-definition/*-cloudknot*", "batch:{here}:job-queue/*-cloudknot*"),
         knot_resources=(
             "batch:{here}:job-definition/{knot}-cloudknot-job-definition:*",
-            "batch:{here}:job-queue/{knot}-cloudknot-job-queue",
+            "batch:{here}:job-queue/{queue}-cloudknot-job-queue",
         ),
     ),
     Grant(
@@ -159,8 +159,8 @@ CREATE = (
     Grant(
         "ListKnots",
         "create",
-        "finding all knots, and a knot by its name",
-        _of("cloudformation", "DescribeStacks ListStacks"),
+        "finding all knots, and a knot by its name; a check of a template of your own",
+        _of("cloudformation", "DescribeStacks ListStacks ValidateTemplate"),
     ),
     Grant(
         "MakeStacks",

@@ -34,6 +34,7 @@ MEMBERS: Members = {
         "DescribeStackEvents": ("StackEvents",),
         "DescribeStacks": ("Stacks",),
         "UpdateStack": ("StackId",),
+        "ValidateTemplate": (),
     },
     "codebuild": {
         # AWS does not document whether it leaves out a list without a build.

@@ -31,6 +31,7 @@ from cloudknot.deploy.inventory import (
     knots_of_pars,
     pars_stack_name,
     stack_name,
+    users_of_compute,
 )
 from cloudknot.deploy.knot_stack import revisions_of
 from cloudknot.deploy.pars import delete_pars
@@ -110,6 +111,10 @@ class Belongings:
     runs: Runs
     """The runs to delete."""
     pars: UsedPars
+    compute: str = ""
+    """Name of the knot whose queue and machines it uses. Empty if it has its own."""
+    definition: str = ""
+    """Name of its job definition."""
 
     @property
     def repositories(self) -> set[str]:
@@ -140,7 +145,8 @@ def clobber_knot(
     Raises
     ------
     CannotDeleteResourceException
-        A resource could not be deleted; the message names it with the reason.
+        A resource could not be deleted; the message names it with the reason. While other knots use the machines of
+        this one, this raises before anything is deleted.
     PermissionDeniedError
         The credentials do not allow the removal. Nothing was changed.
     ResourceClobberedException
@@ -149,6 +155,7 @@ def clobber_knot(
     end = _End(cloud, name)
     try:
         found = _find(cloud, name, extras, stack_id)
+        _refuse_shared_compute(cloud, name, found)
         _check_rights(cloud, name, found, extras)
         if found.state:
             Stack(cloud, found.state.name).delete(found.state.stack_id, partial(end.when_queue_is_gone, found))
@@ -162,14 +169,22 @@ def clobber_knot(
             resource_id=name,
         ) from error
     end.now(found)
-    for revision in found.revisions:
-        clients.batch(cloud).deregister_job_definition(jobDefinition=revision["jobDefinitionArn"])
+    _deregister(cloud, found)
     kept = _delete_images(cloud, found, extras)
     # Only on request: the user has paid for the results.
     if extras.results:
         _await_end(cloud, found.jobs, sleep)
         _delete_results(cloud, name, end.runs or found.runs)
     return Clobbered(found.pars, tuple(kept))
+
+
+def _deregister(cloud: Cloud, found: Belongings) -> None:
+    """Deregister all revisions of the knot's job definition."""
+    for revision in found.revisions:
+        clients.batch(cloud).deregister_job_definition(jobDefinition=revision["jobDefinitionArn"])
+    if found.compute:
+        # The queue stays, and another session could submit to it until now.
+        batch.terminate(cloud.door, batch.live_jobs(cloud, found.queue, found.definition), REASON)
 
 
 def _find(cloud: Cloud, name: str, extras: Extras, stack_id: str | None) -> Belongings:
@@ -188,11 +203,13 @@ def _find(cloud: Cloud, name: str, extras: Extras, stack_id: str | None) -> Belo
     images = images_of(revisions)
     images |= {split_uri(extras.image_uri)} if extras.image_uri else set()
     former = _images_of_deleted_knots(cloud, name) if state is None or extras.image else set()
+    compute, definition = parameters.get("Compute", ""), parameters.get("JobDefinitionName", "")
     found = Belongings(
         state=state,
         queue=queue,
         environment=parameters.get("ComputeEnvironmentName", ""),
-        jobs=batch.live_jobs(cloud, queue),
+        # Other jobs in the queue of another knot belong to others.
+        jobs=batch.live_jobs(cloud, queue, definition if compute else ""),
         revisions=revisions,
         # Without a stack, the knot itself is a deleted one.
         images=images if state else images | former,
@@ -200,6 +217,8 @@ def _find(cloud: Cloud, name: str, extras: Extras, stack_id: str | None) -> Belo
         # Looked up while the stack still names the job definition.
         runs=_runs(clouds_of_knot(cloud, name), name) if extras.results else (),
         pars=_pars_of(cloud, parameters),
+        compute=compute,
+        definition=definition,
     )
     # All of this was found by the knot's name. It belongs to the stack only if the stack still exists by now.
     latest = stack.state()
@@ -226,7 +245,7 @@ def _check_rights(cloud: Cloud, name: str, found: Belongings, extras: Extras) ->
     for bucket_cloud, _ in found.runs:
         check_deletion_of_objects(bucket_cloud, f"{RUNS}/{name}")
     if found.state:
-        check_batch_rights(cloud, found.queue, found.environment, found.revisions)
+        check_batch_rights(cloud, "" if found.compute else found.queue, found.environment, found.revisions)
 
 
 def _check_rights_to_images(cloud: Cloud, found: Belongings, extras: Extras) -> None:
@@ -303,6 +322,10 @@ class _End:
         self.has_begun = True
         if self.is_done:
             return
+        if found.compute:
+            # This queue stays. The stack only needs its job role and its log group as long as jobs run.
+            self.now(found)
+            return
         queues = clients.batch(self.cloud).describe_job_queues(jobQueues=[found.queue])["jobQueues"]
         if all(queue.get("status") in ("DELETING", "DELETED") for queue in queues):
             self.now(found)
@@ -316,7 +339,7 @@ class _End:
         if runs and found.state and Stack(self.cloud, found.state.name).state(found.state.stack_id):
             self.runs = runs
         # Batch ends the jobs of a deleted queue by itself, but only 16 in a second (API reference, DeleteJobQueue).
-        # So a person without the right to end jobs may go on.
+        # So a person without the right to end jobs may go on. For a queue that stays, that right was checked.
         with suppress(PermissionDeniedError):
             batch.terminate(self.cloud.door, found.jobs, REASON)
         self.is_done = True
@@ -361,6 +384,18 @@ def _delete_results(cloud: Cloud, name: str, runs: Runs) -> None:
         # Then the shared and all other objects, unless a new knot of the same name may use them already.
         if Stack(cloud, stack_name(name)).state() is None:
             bucket_cloud.storage.delete_prefix(prefix)
+
+
+def _refuse_shared_compute(cloud: Cloud, name: str, found: Belongings) -> None:
+    """Raise if other knots use the queue and the machines of a knot: its removal would end their jobs."""
+    users_of = users_of_compute(cloud) if found.state and not found.compute else {}
+    if users := sorted(user for user, used in users_of.items() if used == name):
+        raise CannotDeleteResourceException(
+            f"The knot {name!r} was not clobbered, and nothing was changed, because {knots_that(users, 'use')} its "
+            f"queue and its machines (compute=). Clobber {'those knots' if len(users) > 1 else 'that knot'}, too: "
+            f"`cloudknot clobber {' '.join(users)} {name}`.",
+            operation="cloudformation:delete_stack",
+        )
 
 
 def remains(cloud: Cloud, name: str, extras: Extras) -> str | None:

@@ -6,7 +6,8 @@ buckets) have the tag ``cloudknot``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -106,6 +107,8 @@ class Resources:
 
 def idle_cost(knot: KnotInfo) -> str:
     """Return the cost of a knot without jobs, in words."""
+    if knot.compute:
+        return f"nothing of its own: on the machines of {knot.compute}"
     return f"{knot.min_vcpus} vCPUs kept running (min_vcpus)" if knot.min_vcpus else "nothing while idle"
 
 
@@ -125,7 +128,7 @@ def find_resources(cloud: Cloud) -> Resources:
     clouds = dict.fromkeys(cloud.in_bucket(*bucket) for bucket in buckets)
     return Resources(
         knots=tuple(knots),
-        jobs={knot.name: len(batch.live_jobs(cloud, knot.job_queue)) for knot in knots},
+        jobs=_live_jobs(cloud, knots),
         pars={stack.name.removesuffix(PARS_SUFFIX): stack.stack_id for stack in pars_stacks(stacks)},
         builds=next((stack.stack_id for stack in stacks if stack.name == BUILDS), ""),
         half_removed=tuple(sorted(half_removed)),
@@ -133,6 +136,18 @@ def find_resources(cloud: Cloud) -> Resources:
         images=tuple(_images_elsewhere(cloud, images_of(ours), {stored.name for stored in repositories})),
         buckets=tuple(filter(None, (_bucket(place, place.bucket == cloud.bucket) for place in clouds))),
     )
+
+
+def _live_jobs(cloud: Cloud, knots: Sequence[KnotInfo]) -> dict[str, int]:
+    """Return the number of waiting and running jobs of each knot."""
+    # Knots can share a queue, so each queue is read once.
+    owners = {knot.job_definition: knot.name for knot in knots}
+    main = {knot.job_queue: knot.name for knot in knots if not knot.compute}
+    counts: Counter[str] = Counter()
+    for queue in dict.fromkeys(knot.job_queue for knot in knots):
+        for job in batch.live_jobs(cloud, queue):
+            counts[owners.get(batch.definition_of(job)) or main.get(queue, "")] += 1
+    return counts
 
 
 def remove(
@@ -166,7 +181,9 @@ def remove(
 
     # A Pars can be deleted only after the knots that use it.
     # The ids, because the person has seen these resources, and not newer ones of the same names.
-    stack_ids = {**{knot.name: knot.stack_id for knot in resources.knots}, **dict.fromkeys(resources.half_removed, "")}
+    # Knots on the machines of others go before these.
+    knots = sorted(resources.knots, key=lambda knot: not knot.compute)
+    stack_ids = {**{knot.name: knot.stack_id for knot in knots}, **dict.fromkeys(resources.half_removed, "")}
     kept = {
         name
         for name, stack_id in stack_ids.items()

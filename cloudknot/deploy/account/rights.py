@@ -23,6 +23,8 @@ P = ParamSpec("P")
 
 NO_REVISION = 2**31 - 1
 """A number that no revision of a job definition has."""
+NO_JOB = "00000000-0000-0000-0000-000000000000"
+"""An id that no job has."""
 NO_IMAGE = f"sha256:{'0' * 64}"
 """A digest that no image has."""
 NO_OBJECT = "no-object"
@@ -32,9 +34,16 @@ NO_OBJECT = "no-object"
 def check_batch_rights(cloud: Cloud, queue: str, environment: str, revisions: Sequence[batch.JobDefinition]) -> None:
     """Raise `PermissionDeniedError` if the caller may not delete a knot's resources of Batch, or its launch template.
 
+    Without a queue, the knot uses that of another one. The caller then needs the right to end jobs.
     ``batch:UpdateJobQueue`` and ``logs:DeleteLogGroup`` cannot be checked in this way.
     """
     client = clients.batch(cloud)
+    if revisions:
+        definition = revisions[0]["jobDefinitionArn"].rpartition(":")[0]
+        _attempt(client.deregister_job_definition, jobDefinition=f"{definition}:{NO_REVISION}")
+    if not queue:
+        _attempt(client.terminate_job, jobId=NO_JOB, reason="A check of permissions")
+        return
     # Batch deletes disabled queues and environments only (API reference, DeleteJobQueue and
     # DeleteComputeEnvironment). A person may have disabled one, so only an enabled one is named.
     for found in client.describe_job_queues(jobQueues=[queue])["jobQueues"]:
@@ -47,9 +56,6 @@ def check_batch_rights(cloud: Cloud, queue: str, environment: str, revisions: Se
         _attempt(client.update_compute_environment, computeEnvironment=environment, unmanagedvCpus=1)
         if template := _launch_template(described):
             _attempt(clients.ec2(cloud).delete_launch_template, LaunchTemplateId=template, DryRun=True)
-    if revisions:
-        definition = revisions[0]["jobDefinitionArn"].rpartition(":")[0]
-        _attempt(client.deregister_job_definition, jobDefinition=f"{definition}:{NO_REVISION}")
 
 
 def _launch_template(environment: ComputeEnvironmentDetailTypeDef) -> str:

@@ -11,19 +11,21 @@ import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypedDict
 
 from cloudknot.aws import clients
 from cloudknot.aws.permissions.denials import advice, denial_in
 from cloudknot.aws.tags import tag_list
 from cloudknot.deploy.cloudformation.stack_errors import denied_resources, failures
-from cloudknot.deploy.cloudformation.template import DIGEST, Template
+from cloudknot.deploy.cloudformation.template import DIGEST, Template, is_same
 from cloudknot.errors import (
     CannotCreateResourceException,
     CannotDeleteResourceException,
     CKTimeoutError,
     CloudError,
+    PermissionDeniedError,
     ResourceExistsException,
+    refuse,
 )
 
 if TYPE_CHECKING:
@@ -167,8 +169,8 @@ class Stack:
             A recent answer of `state`. The stack is read again before an update, and after an answer of AWS that
             contradicts it.
         template : Template
-            At creation, every resource gets the template's tags. An update keeps the stack's tags, because Batch
-            cannot change those of a compute environment.
+            At creation, every resource gets its tags. An update keeps the stack's tags, because Batch cannot change
+            those of a compute environment, and a template of the user's own, unless this one was chosen.
         parameters : mapping or callable
             Every parameter of the template except its digest. A callable returns them for the existing usable stack,
             or for None.
@@ -198,7 +200,7 @@ class Stack:
             elif state is None:
                 if stack_id := self._create(template, _wanted(template, parameters, None)):
                     return self._created(stack_id, deadline)
-            elif _up_to_date(state, wanted := _wanted(template, parameters, state), ignore):
+            elif _up_to_date(state, wanted := _wanted(template, parameters, state), template, ignore):
                 return state
             elif (latest := self.state()) != state:
                 # An update from an outdated state would undo the other session's change, so compute it again.
@@ -207,6 +209,28 @@ class Stack:
             elif changed := self._change(state, template, wanted, deadline, callable(parameters), merges):
                 return changed
             state = self.state()
+
+    def check_template(self, template: Template) -> None:
+        """Let AWS check a template. Does nothing without the permission for that: AWS also checks it at its use.
+
+        Raises
+        ------
+        CloudknotInputError
+            AWS does not accept the template. The message has AWS's reason.
+        """
+        try:
+            self._client.validate_template(TemplateBody=template.body)
+        except PermissionDeniedError:
+            return
+        except CloudError as error:
+            if error.code != "ValidationError":
+                raise
+            answer = getattr(error.__cause__, "response", {}).get("Error", {}).get("Message") or str(error)
+            refuse(
+                problem="AWS does not accept the template that template= names. Nothing was created.",
+                cause=f"AWS reports: {answer.rstrip('. ')}.",
+                fix="Correct the file. `cfn-lint` finds such mistakes: `pip install cfn-lint`, then `cfn-lint FILE`.",
+            )
 
     def delete(self, stack_id: str | None = None, meanwhile: Callable[[], None] = lambda: None) -> bool:
         """Delete the stack and wait until it is gone. Return whether there was one.
@@ -304,8 +328,7 @@ class Stack:
         try:
             self._client.update_stack(
                 StackName=state.stack_id,
-                TemplateBody=template.tagged(state.tags).body,
-                Parameters=_parameter_list(parameters),
+                **_new_content(state, template, parameters),
                 Tags=tag_list(state.tags),
                 Capabilities=["CAPABILITY_NAMED_IAM"],
                 ClientRequestToken=_token(),
@@ -431,10 +454,35 @@ class Stack:
             yield from page["StackEvents"]
 
 
+class _Content(TypedDict, total=False):
+    """The arguments of UpdateStack for the template and its parameters."""
+
+    TemplateBody: str
+    UsePreviousTemplate: bool
+    Parameters: Sequence[ParameterTypeDef]
+
+
 def _wanted(template: Template, parameters: Parameters, state: StackState | None) -> dict[str, str]:
     """Return all parameters of the stack, the template's digest included."""
     values = parameters if isinstance(parameters, Mapping) else parameters(state)
-    return {**values, DIGEST: template.digest}
+    current = state.parameters if state else {}
+    kept = template.is_kept_by(current)
+    if kept or template.custom:
+        # A newer version of cloudknot may have parameters that a template of the user's own does not declare.
+        declared = current if kept else template.declared
+        values = {name: value for name, value in values.items() if name in declared}
+    return {**values, DIGEST: template.digest_in(current)}
+
+
+def _new_content(state: StackState, template: Template, parameters: Mapping[str, str]) -> _Content:
+    """Return the template and the parameters of an update."""
+    given = _parameter_list(parameters)
+    if not template.is_kept_by(state.parameters):
+        return {"TemplateBody": template.tagged(state.tags).body, "Parameters": given}
+    # Without their previous value, CloudFormation sets parameters to their defaults.
+    others = [name for name in state.parameters if name not in parameters]
+    previous: list[ParameterTypeDef] = [{"ParameterKey": name, "UsePreviousValue": True} for name in others]
+    return {"UsePreviousTemplate": True, "Parameters": [*given, *previous]}
 
 
 def _token() -> str:
@@ -446,8 +494,13 @@ def _parameter_list(parameters: Mapping[str, str]) -> list[ParameterTypeDef]:
     return [{"ParameterKey": name, "ParameterValue": value} for name, value in parameters.items()]
 
 
-def _up_to_date(state: StackState, wanted: Mapping[str, str], ignore: Collection[str]) -> bool:
-    return all(state.parameters.get(key) == value for key, value in wanted.items() if key not in ignore)
+def _up_to_date(state: StackState, wanted: Mapping[str, str], template: Template, ignore: Collection[str]) -> bool:
+    # A stack without a new parameter has its default.
+    current = {**template.defaults, **state.parameters}
+    same_template = is_same(state.parameters.get(DIGEST), wanted[DIGEST])
+    return same_template and all(
+        current.get(key) == value for key, value in wanted.items() if key not in ignore and key != DIGEST
+    )
 
 
 def _advice(reasons: str) -> str:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from cloudknot.aws.error_table import BATCH_QUOTA
 from cloudknot.aws.permissions.denials import denial_in
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ _POLICY = (
     "`aws iam detach-role-policy --role-name ROLE --policy-arn ARN`."
 )
 _IN_USE = "Another resource still uses it: an instance, a network interface or another stack. Delete that one first."
+_BATCH_NOUN = r"(job ?queue|compute ?environment)s?\b"
+_BATCH_LIMIT = rf"(limit|quota|maximum)\b.*{_BATCH_NOUN}|{_BATCH_NOUN}.*(limit|quota)"
 _LINKED = r"service-linked role|CreateServiceLinkedRole|AWSServiceRoleFor"
 # `cloudknot.aws.permissions.denials` explains denied calls and names the missing statement. Only the creation of a
 # service-linked role has a better remedy here: the command that creates it.
@@ -49,6 +52,7 @@ ADVICE: tuple[tuple[str, str], ...] = (
     (r"OptInRequired|not subscribed|region .*(disabled|not enabled|not switched on)", _REGION),
     (r"must detach all policies|must delete policies first", _POLICY),
     (r"DependencyViolation|has a dependent object|has dependencies|existing JobQueue relationship", _IN_USE),
+    (_BATCH_LIMIT, BATCH_QUOTA),
     (
         r"LimitExceeded|limit (is |was |has been )?(exceeded|reached)|exceed(s|ed)? .*(limit|quota)|maximum number",
         _QUOTA,

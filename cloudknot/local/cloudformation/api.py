@@ -60,6 +60,7 @@ class CloudFormation:
             "ListStackResources": self._list_stack_resources,
             "DescribeStackResources": self._describe_stack_resources,
             "GetTemplate": self._get_template,
+            "ValidateTemplate": self._validate_template,
         }
 
     def respond(self, body: bytes, access_key: str) -> bytes:
@@ -179,6 +180,17 @@ class CloudFormation:
 
     def _get_template(self, form: Form, _: str) -> Answer:
         return {"TemplateBody": self._find(form["StackName"]).spec.text}
+
+    def _validate_template(self, form: Form, _: str) -> Answer:
+        text = form.get("TemplateBody", "")
+        template = load(text)
+        declared = template.get("Parameters", {})
+        spec = StackSpec(text, template, {name: str(entry.get("Default", "")) for name, entry in declared.items()}, {})
+        check(spec, self._pseudo_parameters(StackRecord("", "", spec)))
+        return {
+            "Description": template.get("Description"),
+            "Parameters": [{"ParameterKey": name} for name in declared],
+        }
 
     def _find(self, name: str) -> StackRecord:
         record = self._stacks.get(name) or self._live(name)

@@ -1,7 +1,8 @@
 """The permissions that CloudFormation's own resource handlers need. Data only.
 
 Source: the public resource schemas of CloudFormation's registry, "handlers". A test compares them to cfn-lint's.
-The lists are upper bounds: they include permissions for properties that cloudknot's templates do not have.
+The lists are upper bounds: they include permissions for properties that cloudknot's templates do not have. Operations
+on stacks call no handler "list". The type AWS::CodeBuild::Project publishes no handlers.
 """
 
 from __future__ import annotations

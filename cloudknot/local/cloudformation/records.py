@@ -20,8 +20,12 @@ Properties = Mapping[str, Any]
 class ParameterDeclaration(TypedDict, total=False):
     """An entry in the Parameters of a template."""
 
+    Type: str
     Default: object
     AllowedValues: list[object]
+    AllowedPattern: str
+    MinValue: object
+    MaxValue: object
 
 
 class ResourceDeclaration(TypedDict, total=False):
@@ -46,6 +50,7 @@ class TemplateDocument(TypedDict, total=False):
 
     Description: str
     Parameters: Mapping[str, ParameterDeclaration]
+    Mappings: Mapping[str, Mapping[str, Mapping[str, object]]]
     Conditions: Mapping[str, object]
     Resources: Mapping[str, ResourceDeclaration]
     Outputs: Mapping[str, OutputDeclaration]

@@ -151,24 +151,42 @@ class Endpoint(UpdatableType):
 
 
 class SecurityGroup(UpdatableType):
-    """A security group."""
+    """A security group with its rules."""
 
     name = "GroupName"
-    in_place = frozenset({"Tags"})
+    directions = {"SecurityGroupIngress": "Ingress", "SecurityGroupEgress": "Egress"}
+    in_place = frozenset({"Tags", *directions})
 
     def create(self, services: Services, properties: Properties) -> CreatedResource:
         arguments = {
             "GroupName": properties.get("GroupName") or services.new_name(255),
             "Description": properties["GroupDescription"],
-            **without(properties, "GroupName", "GroupDescription", "Tags"),
+            **without(properties, "GroupName", "GroupDescription", "Tags", *self.directions),
             **tag_specifications("security-group", properties),
         }
         group = services.call("ec2", "CreateSecurityGroup", arguments)["GroupId"]
-        return services.mark_created(group, {"GroupId": group})
+        created = services.mark_created(group, {"GroupId": group})
+        # EC2 allows all connections to the outside in a new group. Rules of the template's own replace that one.
+        everything = [{"IpProtocol": "-1", "CidrIp": "0.0.0.0/0"}] if properties.get("SecurityGroupEgress") else []
+        self._set_rules(services, group, {"SecurityGroupEgress": everything}, properties)
+        return created
 
     def update(self, services: Services, resource: Resource, properties: Properties) -> CreatedResource:
-        services.call("ec2", "CreateTags", {"Resources": [resource.physical_id], "Tags": properties["Tags"]})
+        self._set_rules(services, resource.physical_id, resource.properties, properties)
+        if properties.get("Tags"):
+            services.call("ec2", "CreateTags", {"Resources": [resource.physical_id], "Tags": properties["Tags"]})
         return CreatedResource(resource.physical_id, resource.attributes)
+
+    def _set_rules(self, services: Services, group: str, before: Properties, after: Properties) -> None:
+        for name, direction in self.directions.items():
+            old, new = (list(properties.get(name, ())) for properties in (before, after))
+            for verb, rules in (
+                ("Revoke", [rule for rule in old if rule not in new]),
+                ("Authorize", [rule for rule in new if rule not in old]),
+            ):
+                if rules:
+                    permissions = {"GroupId": group, "IpPermissions": [_permission(rule) for rule in rules]}
+                    services.call("ec2", f"{verb}SecurityGroup{direction}", permissions)
 
     def delete(self, services: Services, resource: Resource) -> None:
         filters = [{"Name": "instance.group-id", "Values": [resource.physical_id]}]
@@ -181,6 +199,17 @@ class SecurityGroup(UpdatableType):
                 "(Service: Ec2, Status Code: 400, HandlerErrorCode: DependencyViolation)"
             )
         services.delete("ec2", "DeleteSecurityGroup", {"GroupId": resource.physical_id})
+
+
+def _permission(rule: Properties) -> Properties:
+    """Return a rule of a security group in the form of EC2's operations."""
+    ranges = {"CidrIp": ("IpRanges", "CidrIp"), "CidrIpv6": ("Ipv6Ranges", "CidrIpv6")}
+    places = {
+        target: [{key: rule[name], **({"Description": rule["Description"]} if "Description" in rule else {})}]
+        for name, (target, key) in ranges.items()
+        if name in rule
+    }
+    return {**without(rule, *ranges, "Description"), **places}
 
 
 class LaunchTemplate(UpdatableType):
@@ -211,7 +240,10 @@ class Role(UpdatableType):
     """An IAM role with its attached and inline policies."""
 
     name = "RoleName"
-    in_place = frozenset({"ManagedPolicyArns", "Policies", "Tags", "AssumeRolePolicyDocument", "PermissionsBoundary"})
+    settings = ("Description", "MaxSessionDuration")
+    in_place = frozenset(
+        {"ManagedPolicyArns", "Policies", "Tags", "AssumeRolePolicyDocument", "PermissionsBoundary", *settings}
+    )
 
     def create(self, services: Services, properties: Properties) -> CreatedResource:
         role = properties.get("RoleName") or services.new_name()
@@ -232,6 +264,9 @@ class Role(UpdatableType):
         # Only a change needs this permission, which cloudknot's policies do not have.
         if document != resource.properties["AssumeRolePolicyDocument"]:
             services.call("iam", "UpdateAssumeRolePolicy", {"RoleName": role, "PolicyDocument": document})
+        settings = {name: properties[name] for name in self.settings if name in properties}
+        if settings != {name: resource.properties[name] for name in self.settings if name in resource.properties}:
+            services.call("iam", "UpdateRole", {"RoleName": role, **settings})
         if properties.get("Tags"):
             services.call("iam", "TagRole", {"RoleName": role, "Tags": properties["Tags"]})
         return CreatedResource(role, resource.attributes)
@@ -315,6 +350,11 @@ class LogGroup(UpdatableType):
         return self._set_retention(services, name, properties)
 
     def update(self, services: Services, resource: Resource, properties: Properties) -> CreatedResource:
+        if properties.get("Tags", ()) != resource.properties.get("Tags", ()):
+            tags = {item["Key"]: item["Value"] for item in properties.get("Tags", ())}
+            found = services.call("logs", "DescribeLogGroups", {"logGroupNamePrefix": resource.physical_id})
+            arns = [group["arn"] for group in found["logGroups"] if group["logGroupName"] == resource.physical_id]
+            services.call("logs", "TagResource", {"resourceArn": arns[0].removesuffix(":*"), "tags": tags})
         return self._set_retention(services, resource.physical_id, properties)
 
     def _set_retention(self, services: Services, name: str, properties: Properties) -> CreatedResource:
@@ -379,7 +419,8 @@ class JobQueue(UpdatableType):
     """A Batch job queue."""
 
     name = "JobQueueName"
-    in_place = frozenset({"ComputeEnvironmentOrder", "Priority", "State", "JobStateTimeLimitActions"})
+    arguments = ("ComputeEnvironmentOrder", "Priority", "State", "JobStateTimeLimitActions")
+    in_place = frozenset({"Tags", *arguments})
 
     def create(self, services: Services, properties: Properties) -> CreatedResource:
         arguments = {"JobQueueName": services.new_name(128), "State": "ENABLED", **properties}
@@ -387,8 +428,10 @@ class JobQueue(UpdatableType):
         return services.mark_created(arn, {"JobQueueArn": arn})
 
     def update(self, services: Services, resource: Resource, properties: Properties) -> CreatedResource:
-        arguments = {name: properties[name] for name in self.in_place if name in properties}
+        arguments = {name: properties[name] for name in self.arguments if name in properties}
         services.call("batch", "UpdateJobQueue", {"JobQueue": resource.physical_id, **arguments})
+        if properties.get("Tags", {}) != resource.properties.get("Tags", {}):
+            services.call("batch", "TagResource", {"resourceArn": resource.physical_id, "tags": properties["Tags"]})
         return CreatedResource(resource.physical_id, resource.attributes)
 
     def delete(self, services: Services, resource: Resource) -> None:

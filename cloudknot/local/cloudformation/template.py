@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from base64 import b64encode
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import yaml
-
-from cloudknot.local.cloudformation.records import TemplateDocument, ValidationError
+from cloudknot.aws.sdk.template_documents import parse_template
+from cloudknot.local.cloudformation.records import ParameterDeclaration, TemplateDocument, ValidationError
 
 NO_VALUE = object()
 """The value of AWS::NoValue. A property with this value is left out."""
@@ -17,39 +17,52 @@ Lookup = Callable[[str, str], str]
 """``lookup(logical_id, attribute)`` for an existing resource. The attribute ``""`` stands for the value of Ref."""
 
 
-class _Loader(yaml.SafeLoader):  # type: ignore[misc]
-    """A YAML loader for CloudFormation's short forms.
-
-    ``!Ref X`` becomes ``{"Ref": "X"}``, and ``!Sub X`` becomes ``{"Fn::Sub": "X"}``.
-    """
-
-
-def _short_form(loader: _Loader, suffix: str, node: yaml.Node) -> dict[str, object]:
-    value: object
-    if isinstance(node, yaml.ScalarNode):
-        value = loader.construct_scalar(node)
-    elif isinstance(node, yaml.SequenceNode):
-        value = loader.construct_sequence(node, deep=True)
-    else:
-        value = loader.construct_mapping(node, deep=True)
-    if suffix == "GetAtt" and isinstance(value, str):
-        value = value.split(".", 1)
-    # Ref and Condition are the only two without the prefix.
-    return {suffix if suffix in ("Ref", "Condition") else f"Fn::{suffix}": value}
-
-
-_Loader.add_multi_constructor("!", _short_form)
+SECTIONS = {
+    "AWSTemplateFormatVersion",
+    "Description",
+    "Metadata",
+    "Parameters",
+    "Mappings",
+    "Conditions",
+    "Resources",
+    "Outputs",
+}
+"""The sections of a template that the embedded cloud knows. Not among them are Rules, Transform and Hooks."""
+LISTS = re.compile(r"CommaDelimitedList|List<.+>")
+"""The types of parameters whose values are lists, written with commas."""
 
 
 def load(text: str) -> TemplateDocument:
-    """Parse the text of a template. Raise `ValidationError` if it is no template."""
+    """Parse the text of a template. Raise `ValidationError` if it is no template, or has unknown sections."""
     try:
-        template: TemplateDocument = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
+        template: TemplateDocument = parse_template(text)
+    except ValueError as error:
         raise ValidationError(f"Template format error: YAML not well-formed. {error}") from error
     if not isinstance(template, dict) or not template.get("Resources"):
         raise ValidationError("Template format error: At least one Resources member must be defined.")
+    if unknown := sorted(map(str, set(template) - SECTIONS)):
+        raise ValidationError(
+            f"Invalid template property or properties [{', '.join(unknown)}]. "
+            f"The embedded cloud knows {', '.join(sorted(SECTIONS))}."
+        )
+    if unknown := sorted({name for name in _functions(template) if name not in _FUNCTIONS}):
+        raise ValidationError(
+            f"Template error: the embedded cloud does not know the functions {', '.join(unknown)}. "
+            f"It knows {', '.join(sorted(_FUNCTIONS))}."
+        )
     return template
+
+
+def _functions(expression: object) -> Iterator[str]:
+    """Yield the names of all intrinsic functions in a template."""
+    if isinstance(expression, list):
+        for item in expression:
+            yield from _functions(item)
+    elif isinstance(expression, dict):
+        for name, value in expression.items():
+            if str(name).startswith("Fn::"):
+                yield str(name)
+            yield from _functions(value)
 
 
 def parameter_values(template: TemplateDocument, arguments: Mapping[str, str]) -> dict[str, str]:
@@ -62,11 +75,29 @@ def parameter_values(template: TemplateDocument, arguments: Mapping[str, str]) -
         raise ValidationError(f"Parameters: [{', '.join(missing)}] must have values")
     values = {name: str(arguments.get(name, declaration.get("Default"))) for name, declaration in declarations.items()}
     for name, declaration in declarations.items():
-        # YAML may parse an allowed value as a number or a boolean, while parameters are text.
-        allowed = [str(value) for value in declaration.get("AllowedValues", ())]
-        if allowed and values[name] not in allowed:
-            raise ValidationError(f"Parameter {name} must be one of AllowedValues")
+        _check_value(name, values[name], declaration)
     return values
+
+
+def _check_value(name: str, value: str, declaration: ParameterDeclaration) -> None:
+    """Raise `ValidationError` unless a parameter's declaration permits its value."""
+    kind = declaration.get("Type", "String")
+    if kind.startswith("AWS::SSM"):
+        raise ValidationError(f"Parameter {name} has the type {kind}, which the embedded cloud does not know")
+    # YAML may parse an allowed value as a number or a boolean, while parameters are text.
+    allowed = [str(each) for each in declaration.get("AllowedValues", ())]
+    if allowed and value not in allowed:
+        raise ValidationError(f"Parameter {name} must be one of AllowedValues")
+    if "AllowedPattern" in declaration and not re.fullmatch(str(declaration["AllowedPattern"]), value):
+        raise ValidationError(f"Parameter {name} failed to satisfy constraint: {declaration['AllowedPattern']}")
+    if kind != "Number":
+        return
+    try:
+        number = float(value)
+    except ValueError as error:
+        raise ValidationError(f"Parameter {name} must be a number") from error
+    if not float(str(declaration.get("MinValue", "-inf"))) <= number <= float(str(declaration.get("MaxValue", "inf"))):
+        raise ValidationError(f"Parameter {name} is not between MinValue and MaxValue")
 
 
 class Resolver:
@@ -83,8 +114,10 @@ class Resolver:
     """
 
     def __init__(self, template: TemplateDocument, parameters: Mapping[str, str], lookup: Lookup) -> None:
-        self._conditions = template.get("Conditions", {})
+        self._conditions, self._mappings = template.get("Conditions", {}), template.get("Mappings", {})
         self._parameters, self._lookup = parameters, lookup
+        declared = template.get("Parameters", {}).items()
+        self._lists = {name for name, declaration in declared if LISTS.fullmatch(declaration.get("Type", ""))}
 
     def condition(self, name: str | None) -> bool:
         """Return the value of a named condition. None counts as a true condition."""
@@ -129,7 +162,20 @@ class Resolver:
         # The only pseudo parameter without text as its value.
         if name == "AWS::NoValue":
             return NO_VALUE
-        return self._parameters[name] if name in self._parameters else self._lookup(name, "")
+        if name not in self._parameters:
+            return self._lookup(name, "")
+        value = self._parameters[name]
+        return [item.strip() for item in value.split(",")] if name in self._lists else value
+
+    def mapped(self, argument: Sequence[object]) -> object:
+        """Return the value of Fn::FindInMap: an entry of a mapping."""
+        mapping, *keys = (str(self.value(part)) for part in argument)
+        value: object = self._mappings.get(mapping)
+        for key in keys:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if value is None:
+            raise ValidationError(f"Template error: Unable to get mapping for {'::'.join([mapping, *keys])}")
+        return value
 
     def attribute(self, name: str, attribute: str) -> str:
         """Return the value of Fn::GetAtt: an attribute of a resource."""
@@ -184,6 +230,8 @@ _FUNCTIONS: Mapping[str, Callable[[Resolver, Any], object]] = {
     "Fn::Join": lambda resolver, argument: argument[0].join(map(str, resolver.list_value(argument[1]))),
     "Fn::Split": lambda resolver, argument: str(resolver.value(argument[1])).split(argument[0]),
     "Fn::Select": _select,
+    "Fn::FindInMap": Resolver.mapped,
+    "Fn::Base64": lambda resolver, argument: b64encode(str(resolver.value(argument)).encode()).decode(),
 }
 
 

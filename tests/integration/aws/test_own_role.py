@@ -19,6 +19,7 @@ from cloudknot.options.choices import KnotOptions
 from tests.helpers.functions import square
 from tests.helpers.waiting import until
 from tests.integration.aws.test_job_role import attempt
+from tests.integration.deploy.customised.earlier import with_places_for_tags
 
 
 def role_of(knot):
@@ -145,7 +146,7 @@ class Earlier:
         kept = {
             key: value for key, value in parameters.items() if f"  {key}:\n" in declared and key != "TemplateDigest"
         }
-        template = Template.of(text, {"cloudknot": name, "Name": name})
+        template = Template.of(with_places_for_tags(text), {"cloudknot": name, "Name": name})
         return Stack(self.cloud, name).deploy(template, kept)
 
     def knot(self, name):

@@ -89,6 +89,7 @@ PRINTED = {
         r"cubes CREATE_COMPLETE to-be-removed 0\n",
         r"\[\]\n$",
     ],
+    "settings/own_machines.py": [r"^\[4\] \[8\] first\n", r"\[9\]\n$"],
     "settings/config_file.py": [
         r"^eu-west-1 my-own-bucket lab/images\n",
         r"'eu-west-11' is not an AWS region.*eu-west-1.*\n$",

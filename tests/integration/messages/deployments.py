@@ -396,6 +396,7 @@ REASONS = (
     "Cannot delete entity, must detach all policies first.",
     "resource sg-1 has a dependent object",
     "Maximum number of job queues supported is 50",
+    "Cannot exceed quota for RolesPerAccount: 1000",
     "The subnet ID 'subnet-1' does not exist",
     "Could not find IAM role arn:aws:iam::1:role/x",
     "The instance type 'p9.large' is not supported in this region",

@@ -11,6 +11,7 @@ import pytest
 
 import cloudknot as ck
 from cloudknot import errors
+from tests.integration.deploy.customised import messages as customised
 from tests.integration.messages import (
     assembly,
     builds,
@@ -55,7 +56,7 @@ AREAS = [
     *(choices.AREA, programs.AREA, images.AREA, assembly.AREA, builds.AREA, cloud_errors.AREA),
     *(deployments.AREA, jobs.AREA, local.AREA, command_line.AREA, local_packages.AREA, registries.AREA),
     *(requirement_files.AREA, platforms.AREA, settings.AREA),
-    *(selftest.AREA, money.AREA),
+    *(selftest.AREA, money.AREA, customised.AREA),
 ]
 
 

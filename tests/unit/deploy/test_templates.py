@@ -19,6 +19,7 @@ from cfnlint.api import lint
 from cfnlint.config import ManualArgs
 from cfnlint.decode import cfn_yaml
 
+from cloudknot.aws.sdk.template_documents import parse_template
 from cloudknot.deploy import job_definition, knot_stack
 from cloudknot.deploy.cloudformation import template
 from cloudknot.deploy.job_definition import BucketName
@@ -26,7 +27,8 @@ from cloudknot.deploy.pars import Pars
 from cloudknot.options.choices import KnotOptions
 
 REGIONS = ["us-east-1", "eu-central-1", "ap-southeast-2"]
-TAGS = {"Owner": "me", "Environment": "cloudknot", "Name": "pi-calc", "Project: a": "b = c"}
+TAGS = {"Owner": "me", "Environment": "cloudknot", "Name": "pi-calc", "Project: a": "b = c", "Größe": "é"}
+ALL_TAGS = {**TAGS, "cloudknot": "pi-calc-cloudknot"}
 PARS = SimpleNamespace(
     name="default",
     policies=[],
@@ -58,6 +60,7 @@ GOLDEN = {
     "Policies": "",
     "PermissionsBoundary": "",
     "LogGroupName": "/cloudknot/pi-calc",
+    "Compute": "",
     "ExecutionRole": "arn:aws:iam::123456789012:role/cloudknot/execution",
     "JobQueueName": "pi-calc-cloudknot-job-queue",
     "Priority": "1",
@@ -218,7 +221,7 @@ def test_launch_template_tags_disks_of_every_size(choices: dict[str, Any]) -> No
     (tagged,) = data["TagSpecifications"]
     assert tagged["ResourceType"] == "volume"
     assert data["MetadataOptions"] == {"HttpTokens": "required"}
-    assert {item["Key"]: item["Value"] for item in tagged["Tags"]} == TAGS
+    assert {item["Key"]: item["Value"] for item in tagged["Tags"]} == ALL_TAGS
     assert ("BlockDeviceMappings" in data) == ("volume_size" in choices)
     assert resources["ComputeEnvironment"]["Properties"]["ComputeResources"]["LaunchTemplate"] == {
         "LaunchTemplateId": "lt-1",
@@ -297,6 +300,7 @@ def resolved(loaded: Any, parameters: Mapping[str, str]) -> Any:
 
 REFERENCES = {
     "AWS::Region": "eu-west-1",
+    "AWS::StackName": "pi-calc-cloudknot",
     "LogGroup": "/cloudknot/pi-calc",
     "LaunchTemplate": "lt-1",
     "ComputeEnvironment": "arn",
@@ -323,10 +327,16 @@ def findings(text: str) -> list[str]:
     return [f"{match.rule.id} {match.message}" for match in lint(text, config=arguments)]
 
 
+@pytest.mark.parametrize("tags", [{}, TAGS], ids=["file", "request"])
 @pytest.mark.parametrize("name", ["pars", "knot", "build"])
-def test_template_passes_cfn_lint(name: str) -> None:
-    """cfn-lint follows both sides of every condition, so one run covers all variants."""
-    assert findings(template.fill_in(template.load(name), TAGS)) == []
+def test_template_passes_cfn_lint(name: str, tags: Mapping[str, str]) -> None:
+    """A template is valid as it is, and as cloudknot sends it.
+
+    cfn-lint follows both sides of every condition, so one run covers all variants.
+    """
+    text = template.load(name)
+    assert (template.fill_in(text, tags) == text) == (not tags)
+    assert findings(template.fill_in(text, tags)) == []
 
 
 @pytest.mark.parametrize(
@@ -351,15 +361,59 @@ def test_cfn_lint_finds_injected_mistake(name: str, right: str, wrong: str) -> N
 def test_every_taggable_resource_has_tags(name: str, untaggable: int) -> None:
     """CloudFormation cannot tag instance profiles, gateway attachments, routes and associations."""
     loaded = cfn_yaml.loads(template.fill_in(template.load(name), TAGS))
-    tag_formats = [[{"Key": key, "Value": value} for key, value in TAGS.items()], TAGS]
+    own = {"Ref": "AWS::StackName"}
+    as_list = [{"Key": key, "Value": value} for key, value in {**TAGS, "cloudknot": own}.items()]
     bare = [
         resource["Type"]
         for resource in loaded["Resources"].values()
-        if json.loads(json.dumps(resource["Properties"].get("Tags"))) not in tag_formats
+        if json.loads(json.dumps(resource["Properties"].get("Tags"))) not in (as_list, {**TAGS, "cloudknot": own})
         and "TagSpecifications" not in resource["Properties"]
     ]
     assert len(bare) == untaggable
 
 
-def test_digest_depends_on_template_text() -> None:
-    assert template.digest("a") == template.digest("a") != template.digest("b")
+def test_template_has_job_definition_for_api() -> None:
+    """Edit both: `DEFINITION` and its conditions in job_definition.py, and the resource JobDefinition in knot.yaml."""
+    loaded = parse_template(template.load("knot"))
+    properties, parts = loaded["Resources"]["JobDefinition"]["Properties"], job_definition.template_parts()
+    for name in ("ResourceRetentionPolicy", "Tags"):
+        properties.pop(name)
+    assert properties == json.loads(json.dumps(parts["properties"]))
+    assert {name: loaded["Conditions"][name] for name in parts["conditions"]} == parts["conditions"]
+
+
+def test_digest_depends_on_content_and_not_on_layout() -> None:
+    one = template.digest("Resources: {A: !Ref B}")
+    assert (
+        one == template.digest('# comment\nResources:\n  A:\n    Ref: "B"\n') != template.digest("Resources: {A: B}")
+    )
+    assert one == template.digest('{"Resources": {"A": {"Ref": "B"}}}')
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Tags:\n- Key: cloudknot\n  Value: x\n- Key: own\n  Value: y", ["Größe", "Owner", "cloudknot", "own"]),
+        ("Tags: [{Key: own, Value: y}, {Key: cloudknot, Value: x}]", ["Größe", "Owner", "own", "cloudknot"]),
+        ("Tags: [{Key: Owner, Value: mine}, {Key: cloudknot, Value: x}]", ["Größe", "Owner", "cloudknot"]),
+        ("Tags: {cloudknot: x, own: y}", ["Größe", "Owner", "cloudknot", "own"]),
+        ("Tags:\n    own: y\n    cloudknot: x", ["Größe", "Owner", "own", "cloudknot"]),
+        ("Tags: !If [A, {cloudknot: x}, {own: y}]", [["A", ["Größe", "Owner", "cloudknot"], ["own"]]]),
+        ("Tags: [{Key: own, Value: y}]", ["own"]),
+        ("Options: {cloudknot: x}", []),
+        ('{"Tags": [{"Key": "cloudknot", "Value": "x"}]}', ["Größe", "Owner", "cloudknot"]),
+    ],
+)
+def test_tags_go_beside_the_tag_cloudknot(text: str, expected: list[Any]) -> None:
+    filled = template.fill_in(f"# Ümlaut 😀\n{text}\n" if text[0] != "{" else text, {"Größe": "😀", "Owner": "me"})
+    assert keys_of(parse_template(filled).get("Tags", [])) == expected
+    assert "mine" in filled or "Owner" not in filled or '"me"' in filled
+
+
+def keys_of(tags: Any) -> list[Any]:
+    """Return the keys of tags, in the form of a list or of a mapping."""
+    if isinstance(tags, list):
+        return [item["Key"] for item in tags]
+    if "Fn::If" in tags:
+        return [[tags["Fn::If"][0], *map(keys_of, tags["Fn::If"][1:])]]
+    return list(tags)

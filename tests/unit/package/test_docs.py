@@ -31,7 +31,7 @@ MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 SETUP = (ROOT / "setup.py").read_text(encoding="utf-8")
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-LANGUAGES = {"python", "sh", "ini", "json", "text"}
+LANGUAGES = {"python", "sh", "ini", "json", "text", "yaml"}
 PLAIN_COMMANDS = {".", "apt", "cd", "export", "git", "jupyter"}
 INDENTS = ("", " " * 4, " " * 8)
 

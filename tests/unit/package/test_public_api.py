@@ -109,7 +109,7 @@ def test_knot_and_map_keep_their_parameters_in_order():
         *("job_definition_name", "job_def_vcpus", "memory", "n_gpus", "retries", "compute_environment_name"),
         *("instance_types", "min_vcpus", "max_vcpus", "desired_vcpus", "volume_size", "image_id", "ec2_key_pair"),
         *("bid_percentage", "job_queue_name", "priority", "aws_resource_tags", "cloud", "timeout", "requirements"),
-        *("environment", "apt_packages", "dockerfile_lines", "memory_growth", "vcpus"),
+        *("environment", "apt_packages", "dockerfile_lines", "memory_growth", "vcpus", "template", "compute"),
     ]
     assert list(inspect.signature(ck.Knot.map).parameters) == [
         *("self", "iterdata", "env_vars", "max_threads", "starmap", "job_type"),
