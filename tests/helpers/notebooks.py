@@ -86,10 +86,18 @@ def code_cells(notebook):
 
 
 def texts(cell):
-    """Return the texts in the outputs of a cell, without those on stderr."""
+    """Return the texts in the outputs of a cell, without those on stderr and the stages of knots."""
     streams = "".join(output.text for output in cell.outputs if output.get("name") == "stdout")
-    shown = [output.data.get("text/plain", "") for output in cell.outputs if "data" in output]
+    shown = [
+        output.data.get("text/plain", "") for output in cell.outputs if "data" in output and not is_stages(output)
+    ]
     return [streams, *shown]
+
+
+def is_stages(output):
+    """Return whether an output has the stages of a new knot, which appear if they take more than a second."""
+    html = output.data.get("text/html", "")
+    return output.output_type == "display_data" and html.startswith("<pre") and "━" not in html
 
 
 def images(notebook):

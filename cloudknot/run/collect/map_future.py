@@ -139,9 +139,9 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
         """
         if fail_fast and not self.done():
             self._await_failure(timeout)
-            if not self.done() and not self.cancelled():
-                error = self._outcome()[1]
-                assert error is not None
+            # Another session's retry may have replaced the failure since.
+            error = self._outcome()[1] if not self.done() and self._table.without_value else None
+            if error is not None:
                 try:
                     raise error
                 finally:
@@ -152,7 +152,7 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
     def _await_failure(self, timeout: float | None) -> None:
         """Wait until an element has failed, or all have ended."""
         with self._collector.attended(), self._condition:
-            if not self._condition.wait_for(lambda: self.done() or self._table.without_value, timeout):
+            if not interrupts.wait_for(self._condition, lambda: self.done() or self._table.without_value, timeout):
                 raise self._late(timeout) from TimeoutError()
 
     def as_completed(self, timeout: float | None = None) -> Iterator[ElementFuture]:
