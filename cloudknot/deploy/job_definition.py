@@ -37,8 +37,6 @@ NO_IMAGE = "CannotPullContainerError: Error response from daemon: manifest for*"
 """The reason for a missing image on EC2 machines."""
 NO_IMAGE_ON_FARGATE = "CannotPullContainerError: pull image manifest has been retried 1 time*"
 """The reason for a missing image on Fargate."""
-HOST_LOST, SPOT_TASK_LOST = "Host EC2*", "Your Spot Task was interrupted*"
-"""The reasons for a lost machine on EC2, and on Fargate Spot."""
 # SIGKILL of the worker's first process leaves no trace that the worker could count. A job with a single attempt must
 # end then, and a job with several must not, so the latter gets these rules when it is submitted.
 RULES_FOR_SEVERAL = (
@@ -96,12 +94,12 @@ CONDITIONS = {
 # a failed pull must not use up the user's retries. So the worker counts failures of the function, and requests another
 # attempt by its exit code.
 RETRY_RULES: Sequence[Mapping[str, Value]] = (
-    {"onStatusReason": If("IsFargate", SPOT_TASK_LOST, HOST_LOST), "action": "RETRY"},
-    {"onReason": If("IsFargate", NO_IMAGE_ON_FARGATE, NO_IMAGE), "action": "EXIT"},
-    {"onReason": "CannotPullContainer*", "action": "RETRY"},
     {"onExitCode": str(TRY_AGAIN), "action": "RETRY"},
-    # Without a matching rule, Batch makes another attempt.
-    {"onReason": "*", "action": "EXIT"},
+    {"onStatusReason": "Essential container*", "action": "EXIT"},
+    {"onReason": If("IsFargate", NO_IMAGE_ON_FARGATE, NO_IMAGE), "action": "EXIT"},
+    {"onReason": "CannotStart*", "action": "EXIT"},
+    {"onReason": If("IsFargate", "ResourceInitialization*", "CannotCreate*"), "action": "EXIT"},
+    # Without a matching rule, Batch makes another attempt: after a lost host, lost Spot capacity or a failed pull.
 )
 """Rules for further attempts: five, the maximum of Batch."""
 FREE_KEYS = ("parameters", "options")

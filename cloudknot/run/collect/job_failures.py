@@ -285,8 +285,9 @@ def _more_memory(memory: int | None) -> str:
     if memory is None:
         return "Run it again with more memory, in MiB: future.retry_failed(memory=...)."
     more = 2 * memory
+    # The call comes last, as in all of these errors.
     return (
-        f"Run it again with more memory: future.retry_failed(memory={more}). For later maps, pass Knot(memory={more})."
+        f"For later maps, pass Knot(memory={more}). Run it again with more memory: future.retry_failed(memory={more})."
     )
 
 

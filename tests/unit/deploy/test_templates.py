@@ -241,7 +241,8 @@ def test_retry_rules_follow_batch_syntax(fargate: str) -> None:
     assert isinstance(rules, list)
     assert len(rules) <= 5
     assert len(job_definition.RULES_FOR_SEVERAL) <= 5
-    assert rules[-1] == {"onReason": "*", "action": "EXIT"}
+    # The end of the function is the end of the job, and no rule ends jobs that lost their machine.
+    assert {"onStatusReason": "Essential container*", "action": "EXIT"} in rules
     rules += job_definition.RULES_FOR_SEVERAL
     patterns = [value for rule in rules for name, value in rule.items() if name != "action"]
     assert all(re.fullmatch(r"[A-Za-z0-9.: ]*\*?", pattern) for pattern in patterns)

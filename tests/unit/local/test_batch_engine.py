@@ -467,6 +467,9 @@ def single_rules(fargate):
         (1, "No space left on device: /tmp", records.EXITED, False, False),
         (139, None, records.EXITED, False, False),
         (None, None, records.HOST_LOST, True, True),
+        (None, None, "Your Spot Task was interrupted.", True, True),
+        (None, "DockerTimeoutError: Could not transition to started", records.NOT_STARTED, True, True),
+        (None, "CannotCreateContainerError: no such volume", records.NOT_STARTED, True, False),
         (None, "CannotPullContainerError: timeout", records.NOT_STARTED, True, True),
         (
             None,
@@ -494,6 +497,8 @@ FARGATE_PULL = "CannotPullContainerError: pull image manifest has been retried"
     ("reason", "status_reason", "retried"),
     [
         (None, "Your Spot Task was interrupted.", True),
+        (None, records.EXITED, False),
+        ("ResourceInitializationError: unable to pull registry auth", records.NOT_STARTED, False),
         (f"{FARGATE_PULL} 1 time(s): failed to resolve ref 1.dkr.ecr/pi:1: not found", records.NOT_STARTED, False),
         (f"{FARGATE_PULL} 5 time(s): failed to do request: i/o timeout", records.NOT_STARTED, True),
         ("CannotStartContainerError: no space left on device", records.NOT_STARTED, False),
