@@ -27,6 +27,7 @@ from cloudknot.image.repository import DockerRepo
 from cloudknot.options import streams
 from cloudknot.options.choices import DEFAULT_TIMEOUT, NO_TIMEOUT, KnotOptions, MapOptions, vcpus_of
 from cloudknot.options.public import public
+from cloudknot.program.program import Program
 from cloudknot.run.collect.map_future import MapFuture, empty_map
 from cloudknot.run.jobs.history import discard_leftovers, find_jobs, jobs_table
 from cloudknot.run.jobs.job import BatchJob, started_job
@@ -418,6 +419,11 @@ class Knot:
     def _target(self) -> Target:
         """The queue and job definition of the next map, with the facts that its submission needs."""
         return Target.of(self.name, self._program, self._resources, self._options.memory_growth)
+
+    def _as_successor(self) -> tuple[Cloud, Target, Program | None]:
+        """Return the parts that a retry needs to run the function of this knot; see `BatchJob.retry_failed`."""
+        self._check_usable()
+        return self._cloud, self._target, self._program
 
     def _gather(self, source: Source, options: MapOptions) -> MapFuture:
         """Submit one call of the function with all results of another knot's map; see `BatchJob.reduce`."""

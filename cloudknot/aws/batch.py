@@ -56,6 +56,9 @@ if TYPE_CHECKING:
 
 LOG_GROUP = "/aws/batch/job"
 """Batch's own log group, for jobs with a definition that names none."""
+LONGEST_MESSAGE = 262_144 - 26
+"""Bytes of the longest event that ECS's log driver writes. A longer line becomes several events (Docker, "Amazon
+CloudWatch Logs logging driver")."""
 DESCRIBE_LIMIT = 100
 """Most job ids in one call (Batch API reference, DescribeJobs)."""
 TERMINATE_LIMIT = 50
@@ -133,6 +136,19 @@ def count_states(jobs: Sequence[Job]) -> dict[str, int]:
     for job in jobs:
         counts.update(job.get("arrayProperties", {}).get("statusSummary") or {job["status"]: 1})
     return dict(counts)
+
+
+def state_of(jobs: Sequence[Job]) -> str:
+    """Return the state of jobs together: the most advanced of those that have not ended, else how they have ended.
+
+    An array job has the state of its children. Batch itself calls it PENDING until all of them have ended.
+    """
+    live = [job for job in jobs if job["status"] in LIVE_STATES]
+    if not live:
+        return "FAILED" if any(job["status"] == "FAILED" for job in jobs) else "SUCCEEDED"
+    states = count_states(live)
+    # The last child has ended, and Batch has not ended its parent yet.
+    return next((state for state in reversed(LIVE_STATES) if states.get(state)), "RUNNING")
 
 
 def reason_of_waiting(door: Door, job_ids: Sequence[str], *, array: bool) -> str:
@@ -235,6 +251,8 @@ def log_streams(job: Job) -> list[LogStream]:
 def log_lines(get_log_events: Callable[..., GetLogEventsResponseTypeDef], stream: LogStream) -> Iterator[str]:
     """Yield the lines of a log stream so far, from its beginning. A stream that does not exist yet has no lines.
 
+    A line that the log holds in several events is one line again.
+
     Parameters
     ----------
     get_log_events : callable
@@ -248,7 +266,11 @@ def log_lines(get_log_events: Callable[..., GetLogEventsResponseTypeDef], stream
 def log_pages(
     get_log_events: Callable[..., GetLogEventsResponseTypeDef], stream: LogStream, token: str = ""
 ) -> Iterator[tuple[list[str], str]]:
-    """Yield the lines of each page of a log stream so far, and the token with which a later call continues."""
+    """Yield the lines of each page of a log stream so far, and the token with which a later call continues.
+
+    A line that the log holds in several events comes with the page that has its end.
+    """
+    begun = ""
     request: GetLogEventsRequestTypeDef = {
         "logGroupName": stream.group,
         "logStreamName": stream.name,
@@ -261,11 +283,24 @@ def log_pages(
             page = get_log_events(**request)
         except ResourceDoesNotExistException:
             return
-        yield [event["message"] for event in page["events"]], page["nextForwardToken"]
+        lines = []
+        for message in (event["message"] for event in page["events"]):
+            begun += message
+            if not _goes_on(message):
+                lines.append(begun)
+                begun = ""
         # At the end of a stream, CloudWatch Logs returns the same token again (API reference, GetLogEvents).
-        if page["nextForwardToken"] == token:
+        is_last = page["nextForwardToken"] == token
+        yield [*lines, *([begun] if begun and is_last else [])], page["nextForwardToken"]
+        if is_last:
             return
         token = page["nextForwardToken"]
+
+
+def _goes_on(message: str) -> bool:
+    """Return whether an event is so long that its line goes on in the next one."""
+    # The driver cuts before a character, so up to three bytes earlier.
+    return 4 * len(message) > LONGEST_MESSAGE and len(message.encode(errors="replace")) > LONGEST_MESSAGE - 4
 
 
 # AWS GovCloud (US) user guide; "Getting Started with Amazon Web Services in China"; AWS European Sovereign Cloud user

@@ -279,6 +279,17 @@ def vcpus_of(definition: JobDefinitionTypeDef) -> float:
     return next((float(item["value"]) for item in requirements if item["type"] == "VCPU"), 1.0)
 
 
+def memory_of(definition: JobDefinitionTypeDef) -> int:
+    """Return the MiB of a job; 0 if the definition has none."""
+    requirements = definition["containerProperties"].get("resourceRequirements", ())
+    return next((int(item["value"]) for item in requirements if item["type"] == "MEMORY"), 0)
+
+
+def image_of(definition: JobDefinitionTypeDef) -> str:
+    """Return the address of the image of a job."""
+    return definition["containerProperties"]["image"]
+
+
 def timeout_of(definition: JobDefinitionTypeDef) -> int | None:
     """Return the timeout of an attempt in seconds, or None."""
     seconds: int | None = (definition.get("timeout") or {}).get("attemptDurationSeconds")

@@ -17,7 +17,7 @@ from cloudknot.aws import batch
 from cloudknot.errors import JobCancelledError
 from cloudknot.local import Faults, Kill
 from cloudknot.options.choices import Overrides
-from cloudknot.run.jobs.retry import Choices, start_round
+from cloudknot.run.jobs.retries.retry import Choices, start_round
 from cloudknot.run.submit.rounds import open_run
 from tests.helpers.waiting import LONG, until
 
@@ -249,7 +249,7 @@ def test_slow_session_submits_nothing_after_its_claim_became_void(cloud, knot_of
         future.result(LONG)
     (tmp_path / "ready").touch()
     job = future.job
-    monkeypatch.setattr("cloudknot.run.jobs.retry.CLAIM_PATIENCE", 0.2)
+    monkeypatch.setattr("cloudknot.run.jobs.retries.retry.CLAIM_PATIENCE", 0.2)
     later = ck.BatchJob(job.job_id, cloud=ck.LocalCloud(cloud.directory)).retry_failed
 
     class Slow:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cloudknot.aws.batch import LOG_GROUP
+from cloudknot.aws.batch import LOG_GROUP, LONGEST_MESSAGE
 from cloudknot.errors import ResourceExistsException
 from cloudknot.local.batch.records import Task
 
@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 GROUP = LOG_GROUP
 INTERVAL = 0.5
 """Seconds between two reads of a running attempt's output."""
-# Limits of a PutLogEvents call (CloudWatch Logs API reference, "PutLogEvents"). All but MAX_EVENTS are bytes.
+TRIES = 20
+"""Passes in which the rest of an ended attempt's output is shipped, if CloudWatch Logs fails."""
+# Limits of a PutLogEvents call (CloudWatch Logs API reference, "PutLogEvents"). MAX_BATCH is bytes.
 MAX_EVENTS = 10_000
 MAX_BATCH = 1_048_576
-MAX_EVENT = 256 * 1024
 EVENT_OVERHEAD = 26
 """Bytes that each event counts besides its message."""
 READ_SIZE = 4 * 1024 * 1024
@@ -44,7 +45,10 @@ Call = Callable[..., object]
 
 @dataclass(eq=False)
 class _Tail:
-    """The output file of an attempt. ``offset`` is the number of bytes that have been shipped."""
+    """The output file of an attempt.
+
+    ``offset`` is the number of bytes that have been shipped, ``failures`` the number of passes that have failed.
+    """
 
     group: str
     stream: str
@@ -52,6 +56,7 @@ class _Tail:
     offset: int = 0
     created: bool = False
     ended: bool = False
+    failures: int = 0
 
 
 class LogShipper:
@@ -68,6 +73,7 @@ class LogShipper:
         self._changed = threading.Condition()
         self._tails: dict[str, _Tail] = {}
         self._ended: list[_Tail] = []
+        self._again: list[_Tail] = []
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="log-shipper", daemon=True)
         self._thread.start()
@@ -89,6 +95,8 @@ class LogShipper:
             self._closed = True
             self._changed.notify_all()
         self._thread.join(CLOSE_TIMEOUT)
+        if self._thread.is_alive():
+            _log.error("The cloud stopped before all output of its jobs was in CloudWatch Logs. The logs are cut.")
 
     def _end(self, tail: _Tail) -> None:
         # An attempt that prints nothing costs no request.
@@ -103,8 +111,9 @@ class LogShipper:
         while True:
             with self._changed:
                 if not self._ended and not self._closed:
-                    self._changed.wait(INTERVAL if self._tails else None)
-                tails, self._ended = [*self._ended, *self._tails.values()], []
+                    self._changed.wait(INTERVAL if self._tails or self._again else None)
+                tails = [*self._again, *self._ended, *self._tails.values()]
+                self._again, self._ended = [], []
                 closed = self._closed
             for tail in tails:
                 self._ship(tail)
@@ -121,25 +130,37 @@ class LogShipper:
             return
         except Exception:
             # The thread must go on, because it also ships the output of all other attempts.
-            _log.exception("Cannot ship the output of %s to CloudWatch Logs", tail.stream)
+            tail.failures += 1
+            self._note_failure(tail)
+            return
         if ended:
             with contextlib.suppress(OSError):
                 tail.path.unlink()
+
+    def _note_failure(self, tail: _Tail) -> None:
+        """Log the current exception, and let the next pass ship the rest of an ended attempt."""
+        if tail.failures < TRIES and tail.ended:
+            self._again.append(tail)
+        place = f" The rest stays in {tail.path}." if tail.ended and tail.failures == TRIES else ""
+        _log.exception("Cannot ship the output of %s to CloudWatch Logs.%s", tail.stream, place)
 
     def _ship_next(self, tail: _Tail) -> bool:
         """Ship the next piece of a file. Return False if it has no complete line to ship."""
         with tail.path.open("rb") as stream:
             stream.seek(tail.offset)
             data = stream.read(READ_SIZE)
-        # A line that is still being written waits for its end: an event is a line. A full buffer cannot wait.
-        size = len(data) if tail.ended or len(data) == READ_SIZE else data.rfind(b"\n") + 1
-        if not size:
-            return False
+        size = len(data)
+        is_rest = tail.ended and size < READ_SIZE
+        if not is_rest:
+            # A line that is still being written waits for its end: an event is a line. A full buffer cannot wait.
+            size = data.rfind(b"\n") + 1 or (_size_of_whole_pieces(data) if size == READ_SIZE else 0)
         now = int(time.time() * 1000)
-        for batch in batches(data[:size]):
-            self._put(tail, [{"timestamp": now, "message": message} for message in batch])
-        tail.offset += size
-        return True
+        for batch, shipped in batches(data[:size]):
+            if batch:
+                self._put(tail, [{"timestamp": now, "message": message} for message in batch])
+            # After each call, so that a failure of the next one repeats nothing.
+            tail.offset += shipped
+        return size > 0
 
     def _put(self, tail: _Tail, events: list[InputLogEventTypeDef]) -> None:
         names = {"logGroupName": tail.group, "logStreamName": tail.stream}
@@ -154,23 +175,53 @@ class LogShipper:
             self._call("CreateLogStream", **names)
 
 
-def batches(data: bytes) -> Iterator[list[str]]:
+def batches(data: bytes) -> Iterator[tuple[list[str], int]]:
     """Yield the lines of ``data`` without the empty ones, in batches for one PutLogEvents call each.
 
-    A line that is longer than an event permits becomes several messages.
+    A line that is longer than an event permits becomes several messages, all but the last of full length.
+
+    Yields
+    ------
+    batch : list of str
+        The messages. The last batch may have none.
+    size : int
+        Number of bytes of ``data`` for the batch, with the ends of its lines.
     """
     batch: list[str] = []
-    size = 0
-    for line in data.splitlines():
-        for start in range(0, len(line), MAX_EVENT - EVENT_OVERHEAD):
-            piece = line[start : start + MAX_EVENT - EVENT_OVERHEAD]
-            if len(batch) == MAX_EVENTS or size + len(piece) + EVENT_OVERHEAD > MAX_BATCH:
-                yield batch
-                batch, size = [], 0
-            batch.append(piece.decode(errors="replace"))
-            size += len(piece) + EVENT_OVERHEAD
-    if batch:
-        yield batch
+    size = taken = 0
+    for line in data.splitlines(keepends=True):
+        for piece in pieces(line):
+            message = piece.rstrip(b"\r\n")
+            if len(batch) == MAX_EVENTS or size + len(message) + EVENT_OVERHEAD > MAX_BATCH:
+                yield batch, taken
+                batch, size, taken = [], 0, 0
+            taken += len(piece)
+            if message:
+                batch.append(message.decode(errors="replace"))
+                size += len(message) + EVENT_OVERHEAD
+    yield batch, taken
+
+
+def pieces(line: bytes) -> Iterator[bytes]:
+    """Yield the parts of a line that fit into an event. No part begins inside a character."""
+    start = 0
+    while len(line) - start > LONGEST_MESSAGE:
+        stop = start + LONGEST_MESSAGE
+        while line[stop] & 0xC0 == 0x80 and stop > start + LONGEST_MESSAGE - 4:
+            stop -= 1
+        # The end of a line is no message of its own.
+        if not line[stop:].strip(b"\r\n"):
+            break
+        yield line[start:stop]
+        start = stop
+    yield line[start:]
+
+
+def _size_of_whole_pieces(data: bytes) -> int:
+    """Return the bytes of the parts of an unfinished line that have full length."""
+    lines = data.splitlines(keepends=True)
+    *_, rest = pieces(lines[-1])
+    return len(data) - len(rest)
 
 
 def _size(path: Path) -> int:

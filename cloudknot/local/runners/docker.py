@@ -260,6 +260,9 @@ class DockerRunner:
         self._start(running, container)
         state = self._wait(container, copier)
         copier.join(OUTPUT_TIMEOUT)
+        if copier.is_alive():
+            with running.output.open("ab") as file:
+                file.write(b"\nDocker did not send the rest of the output of this container in 10 seconds.\n")
         # The kernel may kill any process of a container. A container that still ends with 0 has succeeded.
         code = state["ExitCode"]
         reason = OUT_OF_MEMORY if state["OOMKilled"] and code else None

@@ -136,6 +136,10 @@ class Collector:
         if self._future is not None:
             self._future._done_callbacks = []  # type: ignore[attr-defined]
 
+    def is_running(self, element: int) -> bool:
+        """Return whether a pending element is in a child that was running at the last poll."""
+        return self._view.is_running(element)
+
     def serve(self, future: Future[Any], futures: ElementFutures) -> None:
         """Start to collect for the future of a map and the futures of its elements."""
         self._future, self._futures = future, futures

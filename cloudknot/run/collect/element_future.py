@@ -49,6 +49,9 @@ class CollectorLike(Protocol):
     def attended(self) -> AbstractContextManager[None]:
         """Keep the collector running inside the block."""
 
+    def is_running(self, element: int) -> bool:
+        """Return whether a pending element is in a child that was running at the last poll."""
+
 
 @public
 class CloudFuture(Future[Any]):
@@ -241,8 +244,6 @@ class ElementFuture(CloudFuture):
     first call of `result`, and stays in memory as long as this object.
 
     A single element cannot be cancelled, even with ``job_type="independent"``. `MapFuture.cancel` cancels the map.
-    ``running()`` always returns False, because cloudknot does not look up single elements. ``future.job.states`` has
-    the number of child jobs in each state.
 
     Two futures of the same element are equal, but may be different objects.
 
@@ -314,6 +315,13 @@ class ElementFuture(CloudFuture):
     def done(self) -> bool:
         """Return whether the element has ended, with a result or without."""
         return self._block.map.table.state(self.index) != PENDING
+
+    def running(self) -> bool:
+        """Return whether the element has not ended and its child job runs, by the last poll of Batch.
+
+        The elements of one chunk run one after the other, and all of them count as running.
+        """
+        return not self.done() and self._collector.is_running(self.index)
 
     def _outcome(self) -> Outcome:
         if self._loaded is not None:

@@ -292,7 +292,7 @@ def _more_memory(memory: int | None) -> str:
 
 
 class Growth(Protocol):
-    """Memory growth for a run. `cloudknot.run.jobs.retry.Retry` implements it, because it submits rounds."""
+    """Memory growth for a run. `cloudknot.run.jobs.retries.retry.Retry` implements it, because it submits rounds."""
 
     def may_grow(self, child: int, job: batch.Job) -> bool:
         """Return whether elements that a child left without a result run again with more memory at the end."""

@@ -201,6 +201,10 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
                 raise self._late(timeout)
             return queue.popleft()
 
+    def running(self) -> bool:
+        """Return whether the map has not ended and a child job runs, by the last poll of Batch. Makes no request."""
+        return not self.done() and self._collector.status.is_running
+
     def cancel(self) -> bool:
         """End the Batch job of the map. Stored results are kept.
 
@@ -276,10 +280,11 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
         vcpus: int | None = None,
         retries: int | None = None,
         *,
+        knot: Any = None,
         chunksize: int | None = None,
         progress: bool | None = None,
     ) -> MapFuture:
-        """Run the failed elements again, in a new Batch job with the same program.
+        """Run the failed elements again, in a new Batch job: with the same function, or with that of ``knot``.
 
         Stored results are kept, so only failed elements cost again. If no element has failed, nothing is submitted.
 
@@ -293,6 +298,9 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
             vCPUs for each child job. Default: as before.
         retries : int, optional
             Attempts of each child job. Default: as before.
+        knot : Knot or str, optional
+            The knot of the map with its present function, such as ``Knot(name, func=fixed)``. Default: the function of
+            the previous round. See `cloudknot.BatchJob.retry_failed`.
         chunksize : int, optional
             Elements for each child job, at most as many as in the map. For the default, see
             `cloudknot.BatchJob.retry_failed`.
@@ -314,11 +322,12 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
         Examples
         --------
         >>> future.retry_failed(memory=15000).result()
+        >>> future.retry_failed(knot=Knot(name="scans", func=fixed)).result()
         """
         if self.job is None:
             return self
         again: MapFuture = self.job.retry_failed(
-            memory, timeout, vcpus, retries, chunksize=chunksize, progress=progress
+            memory, timeout, vcpus, retries, knot=knot, chunksize=chunksize, progress=progress
         )
         return again
 

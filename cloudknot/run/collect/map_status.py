@@ -276,6 +276,11 @@ class MapStatus:
             self._table.snapshot(self._view.states), reason=reason, failure=self._failure, advice=self._advice
         )
 
+    @property
+    def is_running(self) -> bool:
+        """Whether a child job was running at the collector's last poll."""
+        return bool(self._view.states.get("RUNNING"))
+
     def update(self) -> None:
         """Show the map after a poll of its collector, with the reason why its jobs wait."""
         reason = None

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO
 
 from cloudknot.aws import batch
 from cloudknot.aws.sdk import forks
+from cloudknot.errors import CloudknotError
 from cloudknot.run.collect.element_errors import Place
 from cloudknot.run.collect.pack_cache import submit
 from cloudknot.run.submit.chunks import mean_seconds
@@ -61,6 +63,8 @@ class RunView:
         self.lock = forks.renewed(threading.RLock())
         self.states: Mapping[str, int] = {}
         self.stopped_by_hand = False
+        # The running children at the last poll. None if they are not known, because the poll only counted them.
+        self._running: set[int] | None = set()
 
     @property
     def name(self) -> str:
@@ -221,6 +225,7 @@ class RunView:
         ended = all(job["status"] in ENDED for job in jobs) and all_described
         self.stopped_by_hand = any(map(batch.is_stopped, jobs))
         self.states = batch.count_states(jobs) | ({batch.UNSUBMITTED: unsubmitted} if unsubmitted else {})
+        self._running = _running(newest, jobs)
         if newest.submission.manifest.job_type == "independent":
             ended = ended and self._all_submitted(newest)
             numbers = {job_id: child for child, job_id in enumerate(newest.job_ids)}
@@ -231,6 +236,20 @@ class RunView:
             return set(), ended
         failed = batch.list_children(self.cloud.door, jobs[0]["jobId"], "FAILED")
         return {newest.start + child["arrayProperties"]["index"] for child in failed} - known_failed, ended
+
+    def is_running(self, element: int) -> bool:
+        """Return whether the child of an element was running at the last poll.
+
+        A call lists the running children of an array at most once for each poll, and only if other children wait.
+        """
+        child, _ = self.span_of(element)
+        if self._running is None:
+            newest = self.run.rounds.newest
+            # Without an answer, nothing is known to run.
+            with suppress(CloudknotError):
+                running = batch.list_children(self.cloud.door, newest.submitted_ids[0], "RUNNING")
+                self._running = {newest.start + job["arrayProperties"]["index"] for job in running}
+        return child in (self._running or ())
 
     def _all_submitted(self, newest: Round) -> bool:
         """Return whether no session submits more independent jobs of a round."""
@@ -274,6 +293,19 @@ class RunView:
     def log_url(self, stream: batch.LogStream) -> str:
         """Return the address of a log stream for a browser."""
         return self.cloud.log_url(stream)
+
+
+def _running(newest: Round, jobs: Sequence[batch.Job]) -> set[int] | None:
+    """Return the running children of a round by its described jobs; None if these only count them."""
+    if newest.submission.manifest.job_type == "independent" or newest.children == 1:
+        numbers = {job_id: child for child, job_id in enumerate(newest.job_ids, newest.start)}
+        return {numbers[job["jobId"]] for job in jobs if job["status"] == "RUNNING"}
+    states = batch.count_states(jobs)
+    if not states.get("RUNNING"):
+        return set()
+    # A child that has ended has no pending elements, so all pending ones run.
+    is_waiting = any(states.get(state) for state in batch.LIVE_STATES if state != "RUNNING")
+    return None if is_waiting else set(range(newest.start, newest.start + newest.children))
 
 
 def _is_old(newest: Round) -> bool:

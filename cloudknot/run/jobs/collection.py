@@ -11,8 +11,9 @@ from cloudknot.run.collect.map_future import Collection, MapFuture, collect
 
 if TYPE_CHECKING:
     from cloudknot.display.progress import Progress
+    from cloudknot.run.collect.element_table import ElementTable
     from cloudknot.run.collect.run_view import RunView
-    from cloudknot.run.jobs.retry import Retry
+    from cloudknot.run.jobs.retries.retry import Retry
 
 
 class JobCollection:
@@ -107,6 +108,22 @@ class JobCollection:
             earlier=earlier,
         )
         return future
+
+    def start_again(self, submit: Callable[[ElementTable], Progress | None]) -> MapFuture:
+        """Submit the elements without a value again, and return the future of the new collection.
+
+        ``submit`` gets the table of the ended collection, and returns the display of the new one. It is not called if
+        every element has a value.
+        """
+        while True:
+            # Waits without the lock, because the collector may need it to end.
+            ended = self.wait_until_ended()
+            with self._view.lock:
+                # Another thread may have retried between the wait and the lock: then wait for that round.
+                if ended is self.current():
+                    return (
+                        self.start(submit(ended.table), ended) if ended.table.without_value else self.future_of(ended)
+                    )
 
     def polled(self) -> tuple[Collection, MapFuture]:
         """Return the collection and its future after a first poll, so that earlier outcomes are known."""

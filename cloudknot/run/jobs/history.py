@@ -60,7 +60,7 @@ def job_statuses(cloud: Cloud, jobs: Sequence[BatchJob]) -> list[JobStatus]:
         if description and description["status"] == "FAILED":
             # Another session may have retried it. Then the status is that of the retry.
             description = None
-        status, reason = description["status"] if description else str(job.status), ""
+        status, reason = batch.state_of([description]) if description else str(job.status), ""
         if reasons_left and only_waits(batch.count_states([description]) if description else {status: 1}):
             reasons_left -= 1
             reason = job._view.reason_of_waiting()

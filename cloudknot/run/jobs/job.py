@@ -6,11 +6,11 @@ Batch forgets a job some days after its end. All data but the status and the log
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from cloudknot.aws import batch, clients
 from cloudknot.aws.cloud import Cloud, choose_cloud
@@ -27,8 +27,11 @@ from cloudknot.run.collect.run_view import ENDED, RunView
 from cloudknot.run.jobs.collection import JobCollection
 from cloudknot.run.jobs.glance import Glance
 from cloudknot.run.jobs.job_inputs import stored_elements
+from cloudknot.run.jobs.job_state import FORGOTTEN, JobState, state_of_stored
 from cloudknot.run.jobs.reduce import Reduce
-from cloudknot.run.jobs.retry import Retry
+from cloudknot.run.jobs.retries.retry import Retry
+from cloudknot.run.jobs.retries.successor import successor_of
+from cloudknot.run.jobs.retries.uses import FunctionUse, function_uses
 from cloudknot.run.submit.dependencies import Source
 from cloudknot.run.submit.ids import run_time
 from cloudknot.run.submit.rounds import Run, open_run
@@ -40,10 +43,8 @@ if TYPE_CHECKING:
     from types_boto3_batch.type_defs import AttemptDetailTypeDef
 
     from cloudknot.program.program import Program
+    from cloudknot.run.collect.element_table import ElementTable
     from cloudknot.run.submit.start_run import Target
-
-FORGOTTEN = "UNKNOWN"
-"""The status of a job that Batch has forgotten, if elements have no stored outcome."""
 
 
 @public
@@ -194,7 +195,7 @@ class BatchJob:
 
     @property
     def job_definition(self) -> str:
-        """ARN of the revision of the job definition that the map and all its retries use."""
+        """ARN of the revision of the job definition that the map uses, and each retry without ``knot``."""
         return self._record["job_definition"]
 
     @property
@@ -245,18 +246,16 @@ class BatchJob:
         return self._run.newest_job_ids
 
     @property
-    def status(self) -> str:
+    def status(self) -> JobState:
         """The state of the job in Batch, such as ``"RUNNING"`` or ``"SUCCEEDED"``. After a retry, the retry's state.
 
-        Independent jobs have the state of the least advanced one; ``"FAILED"`` if all have ended and one failed. Batch
-        forgets a job some days after its end. The state then follows from the stored results: ``"SUCCEEDED"``,
-        ``"FAILED"``, or ``"UNKNOWN"`` if elements have no stored outcome.
+        Several child jobs have the state of the most advanced one that has not ended, such as ``"RUNNING"``. If all
+        have ended, it is ``"SUCCEEDED"``, or ``"FAILED"`` if one failed. Batch forgets a job some days after its end.
+        The state then follows from the stored results. It is ``"UNKNOWN"`` if elements have no stored outcome.
+        The string also answers the subscripts of the earlier library: ``job.status["status"]``.
         """
         jobs = self._view.newest_jobs()
-        states = {job["status"] for job in jobs}
-        if not states:
-            return self._status_without_batch()
-        return next(state for state in (*batch.LIVE_STATES, "FAILED", "SUCCEEDED") if state in states)
+        return JobState(batch.state_of(jobs) if jobs else self._status_without_batch(), jobs)
 
     @property
     def status_reason(self) -> str:
@@ -267,19 +266,10 @@ class BatchJob:
         return "; ".join(dict.fromkeys(job["statusReason"] for job in jobs if job.get("statusReason")))
 
     def _status_without_batch(self) -> str:
-        """Return the state of a job that Batch has forgotten, or does not list yet."""
         # Only success is final, and remembered: a retry can still change a failure.
-        if self._last_status is None:
-            view = self._view
-            count = self.manifest.count
-            # A listing shows the most outcomes that there can be. Only the heads of the packs count them.
-            most = sum(location.number for page in view.list_packs(0) for location, _ in page)
-            values, outcomes = view.count_outcomes() if most >= count else (0, 0)
-            has_all_outcomes = outcomes == count
-            if values < count:
-                return "SUBMITTED" if view.live_jobs() else "FAILED" if has_all_outcomes else FORGOTTEN
-            self._last_status = "SUCCEEDED"
-        return self._last_status
+        state = self._last_status or state_of_stored(self._view)
+        self._last_status = state if state == "SUCCEEDED" else None
+        return state
 
     @property
     def done(self) -> bool:
@@ -405,10 +395,11 @@ class BatchJob:
         vcpus: int | None = None,
         retries: int | None = None,
         *,
+        knot: Any = None,
         chunksize: int | None = None,
         progress: bool | None = None,
     ) -> MapFuture:
-        """Run the failed elements again, in a new Batch job with the same program.
+        """Run the failed elements again, in a new Batch job: with the same function, or with that of ``knot``.
 
         Stored results are kept. If no element has failed, nothing is submitted. If the elements are the results of
         another map that is still running, or being retried, the new job waits for it.
@@ -418,6 +409,9 @@ class BatchJob:
         memory, timeout, vcpus, retries : int, optional
             As in `Knot.map`. Default: the values of the previous round. After a job ran out of memory, its memory is
             multiplied by the ``memory_growth`` of the knot, if there is one.
+        knot : Knot or str, optional
+            The knot of the map, or its name: run its present function, with its present image, queue and memory (but
+            not less memory than before). Default: those of the previous round, even if the knot has changed.
         chunksize : int, optional
             Elements for each child job, at most as many as in the map. Default: the choice of the map. Without one,
             or after a process has died, the failed elements are divided over up to 1,000 child jobs. An element that
@@ -433,29 +427,39 @@ class BatchJob:
         Raises
         ------
         CloudknotInputError
-            An argument is not valid, or the new job would wait for more than 20 others. Nothing was submitted.
+            An argument is not valid, ``knot`` is not the knot of the map, its function cannot take the elements, or
+            the new job would wait for more than 20 others. Nothing was submitted.
         JobRunningError
             The job is still running, or another session is submitting a retry. Nothing was submitted.
-        ResourceDoesNotExistException
-            The job was clobbered. Nothing was submitted.
+        ResourceDoesNotExistException, ResourceClobberedException
+            The job or the knot was clobbered. Nothing was submitted.
         """
         options = RetryOptions.make(
             memory=memory, timeout=timeout, vcpus=vcpus, retries=retries, chunksize=chunksize, progress=progress
         )
         changes = {name: getattr(options, name) for name in ("memory", "timeout", "vcpus", "retries")}
-        while True:
-            # Waits without the lock, because the collector may need it to end.
-            ended = self._collection.wait_until_ended()
-            with self._view.lock:
-                # Another thread may have retried between the wait and the lock: then wait for that round.
-                if ended is self._collection.current():
-                    if ended.table.without_value:
-                        self._retry.submit(ended.table, changes, chunksize)
-                        line = progress_line(
-                            f"{self._title or self.manifest.knot} retry", self.manifest.count, progress
-                        )
-                        return self._collection.start(line, ended)
-                    return self._collection.future_of(ended)
+        successor = None if knot is None else successor_of(knot, self._run, self._cloud)
+
+        def submit(table: ElementTable) -> Progress | None:
+            self._retry.submit(table, changes, chunksize, successor)
+            if successor:
+                self._program, self._target = successor.program, successor.target
+            return progress_line(f"{self._title or self.manifest.knot} retry", self.manifest.count, progress)
+
+        return self._collection.start_again(submit)
+
+    def functions(self) -> list[FunctionUse]:
+        """Return the functions that made the results so far, in the order of their rounds. Reads S3.
+
+        A retry with ``knot`` may run another function than the map did. Elements without a result are in none.
+
+        Examples
+        --------
+        >>> for use in job.functions():
+        ...     print(use.function, use.digest, use.elements)
+        """
+        self._view.refresh()
+        return function_uses(self._view)
 
     def reduce(
         self,
@@ -511,12 +515,19 @@ class BatchJob:
             retries=retries,
         )
         # Only a Knot has this method. Its class is on a floor above, so it cannot be imported for isinstance.
-        gather: Callable[[Source, MapOptions], MapFuture] | None = getattr(func, "_gather", None)
-        if gather is not None:
-            return gather(self._source(gather=True), options)
-        run = Reduce(self._run, self._view, self._program, self._target).submit(func, requirements, options)
-        job = started_job(self._cloud, run, options.max_threads, self._program, self._target, self._title)
+        if gather := getattr(func, "_gather", None):
+            return cast("MapFuture", gather(self._source(gather=True), options))
+        program, target = self._newest_function()
+        run = Reduce(self._run, self._view, program, target).submit(func, requirements, options)
+        job = started_job(self._cloud, run, options.max_threads, program, target, self._title)
         return job.future(progress_line(job._title, 1, options.progress))
+
+    def _newest_function(self) -> tuple[Program | None, Target | None]:
+        """Return the program and the target of the newest round; None if another session made them."""
+        self._collection.catch_up()
+        newest = self._run.rounds.newest.submission.manifest
+        is_current = self._target is not None and self._target.job_definition == newest.job_definition
+        return (self._program, self._target) if is_current else (None, None)
 
     def _source(self, gather: bool = False) -> Source:
         """Return the results as the input of another map."""

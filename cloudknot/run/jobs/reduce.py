@@ -82,13 +82,14 @@ class Reduce:
 
     def _stored_packages(self) -> ImagePackages | None:
         """Return the packages of the image of the map, from its job definition."""
-        revision = revision_of(self._view.cloud, self._run.manifest.job_definition)
+        revision = revision_of(self._view.cloud, _target_of(self._run).job_definition)
         return ImagePackages.from_text(packages_of(revision)) if revision else None
 
 
 def _target_of(run: Run) -> Target:
-    """Return the target of a map that another session submitted, from its manifest."""
-    manifest = run.manifest
+    """Return the target of the newest round of a map that another session submitted, from its manifest."""
+    # The earlier queue or job definition may be gone, if a retry runs in a knot that was created again.
+    manifest = run.rounds.newest.submission.manifest
     return Target(
         knot=manifest.knot,
         function="",
@@ -97,7 +98,7 @@ def _target_of(run: Run) -> Target:
         job_definition=manifest.job_definition,
         attempts=manifest.attempts,
         max_vcpus=NO_LIMIT,
-        tags=without_own(run.tags),
+        tags=without_own(run.rounds.newest.stored_choices.get("tags") or {}),
     )
 
 

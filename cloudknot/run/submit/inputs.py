@@ -46,11 +46,14 @@ class InputPacker:
     ----------
     count : int
         Number of elements pickled so far.
+    lengths : list of int
+        With ``starmap``, the least and the largest number of arguments of an element so far.
     """
 
     def __init__(self, elements: Iterable[object], dump: Dump, starmap: bool, calls: CallCheck | None = None) -> None:
         self._elements, self._dump, self._starmap, self._calls = elements, dump, starmap, calls
         self.count = 0
+        self.lengths: list[int] = []
 
     def __iter__(self) -> Iterator[Pieces]:
         for element in self._elements:
@@ -86,6 +89,9 @@ class InputPacker:
             ) from error
         if self._calls is not None:
             self._calls.check_number(index, len(arguments))
+        if len(arguments) not in self.lengths:
+            known = [*self.lengths, len(arguments)]
+            self.lengths = sorted({min(known), max(known)})
         return arguments
 
 

@@ -34,7 +34,8 @@ class StoredChoices(TypedDict, total=False):
     """The choices for a round, stored in its manifest so that any session can submit the next round.
 
     ``base`` is the memory of the jobs in MiB before it first grew. ``depends_on`` has one list for each SubmitJob
-    request. The names are those in S3.
+    request. Only the map stores ``keywords``, the names in ``kwargs``, and ``lengths``, the least and the largest
+    number of arguments of an element with ``starmap``. The names are those in S3.
     """
 
     overrides: dict[str, int | None]
@@ -43,6 +44,8 @@ class StoredChoices(TypedDict, total=False):
     depends_on: list[list[JobDependencyTypeDef]]
     chunksize_unasked: bool
     base: int
+    keywords: list[str]
+    lengths: list[int]
 
 
 @dataclass(frozen=True, eq=False)

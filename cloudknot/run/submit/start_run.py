@@ -119,7 +119,7 @@ def start_run(
     ResourceDoesNotExistException
         The source run was deleted. Nothing was submitted.
     """
-    _check_image(target, elements)
+    check_image(target, elements)
     check_overrides(options.overrides, target.max_vcpus, target.fargate)
     warn_of_shared(options.kwargs)
     calls = CallCheck(program, options.kwargs, options.starmap)
@@ -146,7 +146,7 @@ def start_run(
     return Run.of(first_round(submission, record, choices))
 
 
-def _check_image(target: Target, elements: Iterable[object] | Source) -> None:
+def check_image(target: Target, elements: Iterable[object] | Source) -> None:
     """Raise `CloudknotInputError` if the worker in the image cannot read the inputs of this version."""
     # Such a worker may read small inputs without an error, and all its results would be refused.
     if not is_outdated(target.image):
@@ -198,6 +198,8 @@ def _store(
             "tags": dict(target.job_tags),
             CHUNKSIZE_WAS_DEFAULT: options.chunksize is None and source is None and size > 1,
             "depends_on": [dependencies.of(child) for child in range(len(dependencies.per_child) or 1)],
+            "keywords": sorted(options.kwargs),
+            "lengths": [] if isinstance(inputs, Source) else inputs.lengths,
         }
         # The manifest comes last: inputs without one are an unfinished upload, not a run.
         cloud.storage.put(keys.manifest, manifest.to_document(keys.manifest, **choices))

@@ -48,6 +48,7 @@ PRINTED = {
         r"\[100, 100, 100, 50\]\n",
         r"calls of the first element: [01]\n$",
     ],
+    "guide/fix_and_retry.py": [r"^\[10\.0, 0\.0, 2\.0\]\ntenth \[0, 2\]\ntenth_or_zero \[1\]\n$"],
     "guide/random_numbers.py": [
         r"^indices: \[0, 1, 2, 3\]\ndifferent: True\nagain the same: True\nhere the same: True\n$"
     ],
@@ -97,6 +98,7 @@ PRINTED = {
 }
 """The patterns that match the output of each script, in this order."""
 ERROR_OUTPUT = {
+    "guide/fix_and_retry.py": r"The knot 'tenths' was updated\. Changed: function\..*\n",
     "guide/what_travels.py": r"(The knot 'anything' was updated\. Changed: function\..*\n){3}",
     # The example monte_carlo_pi names its knot "pi-calc", too. The second script updates it.
     "guide/first_use.py": r"(The knot 'pi-calc' was updated\. Changed: function\..*\n)?",

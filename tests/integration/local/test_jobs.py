@@ -246,6 +246,7 @@ class TestLogs:
             (tmp_path / name).write_text(f"{name}\n")
             shipper.follow(task, tmp_path / name)
             shipper.follow(task, None)
-            until(lambda name=name: not (tmp_path / name).exists())
+        until(lambda: not (tmp_path / "good").exists())
         assert shipped == ["good"]
+        assert (tmp_path / "bad").read_text() == "bad\n"
         shipper.close()

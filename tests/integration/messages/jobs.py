@@ -38,7 +38,8 @@ from cloudknot.run.collect.element_table import CANCELLED, ElementTable
 from cloudknot.run.collect.job_failures import STUCK, WORDINGS, ending
 from cloudknot.run.collect.map_status import REASONS, MapStatus, explain
 from cloudknot.run.jobs.history import find_jobs
-from cloudknot.run.jobs.retry import Choices, start_round
+from cloudknot.run.jobs.retries.retry import Choices, start_round
+from cloudknot.run.jobs.retries.successor import _refuse_other_place
 from cloudknot.run.submit.chunks import chunksize
 from cloudknot.run.submit.dependencies import Source, refuse_other_bucket
 from cloudknot.run.submit.rounds import open_run
@@ -280,6 +281,28 @@ def keyword_with_package_that_image_lacks(world: World) -> object:
 def element_with_package_that_image_may_lack(world: World) -> None:
     needs = InputNeeds(ImagePackages(frozenset({"boto3"}), complete=False), "a-knot", None)
     pickle_into(io.BytesIO(), numpy.ones(2), None, needs)
+
+
+def _negative_fails(x: int) -> int:
+    if x < 0:
+        raise ValueError(x)
+    return x
+
+
+@AREA.case
+def retry_with_wrong_or_without_new_function(world: World) -> list[BaseException]:
+    """Make the refusals of ``retry_failed(knot=...)``, and the warning of a retry with the earlier function."""
+    future = ck.Knot(name="messages-again", func=_negative_fails, cloud=world.cloud).map([-1])
+    future.exception()
+    job = future.job
+    two = ck.Knot(name="messages-again", func=lambda x, y: x, cloud=world.cloud)
+    future.retry_failed().exception()
+    elsewhere = world.cloud.in_bucket("another-bucket")
+    wrong = [4, "another-knot", two]
+    return [
+        *(error_of(lambda knot=knot: job.retry_failed(knot=knot)) for knot in wrong),  # type: ignore[misc]
+        error_of(lambda: _refuse_other_place("messages-again", elsewhere, world.cloud)),
+    ]
 
 
 @AREA.case

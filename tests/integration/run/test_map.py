@@ -15,6 +15,7 @@ import pytest
 import cloudknot as ck
 from cloudknot.errors import CloudknotInputError, ElementError, WorkerDiedError
 from tests.helpers.functions import nap, square
+from tests.helpers.inventory import LIVE
 from tests.helpers.waiting import until
 
 LONG = 120
@@ -404,7 +405,7 @@ def test_cancel_keeps_stored_results_that_collector_has_not_seen(process_knot_of
 
 def test_terminated_job_raises_job_cancelled_error_with_reason(knot_of):
     future = knot_of(nap).map([600, 600])
-    until(lambda: future.job.status == "PENDING")
+    until(lambda: future.job.status in LIVE)
     future.job.terminate("enough")
     with pytest.raises(ck.JobCancelledError, match="enough"):
         future.result(LONG)

@@ -88,7 +88,7 @@ def retried(cloud, job_id):
 def test_session_killed_inside_retry_blocks_no_later_retry(
     cloud, process_knot_of, tmp_path, monkeypatch, when, operation, key
 ):
-    monkeypatch.setattr("cloudknot.run.jobs.retry.CLAIM_PATIENCE", 1.0)
+    monkeypatch.setattr("cloudknot.run.jobs.retries.retry.CLAIM_PATIENCE", 1.0)
     folder = tmp_path / "calls"
     folder.mkdir()
     future = process_knot_of(fail_once).map([(str(folder), index) for index in range(4)], starmap=True)

@@ -24,20 +24,21 @@ class Stream:
     def __post_init__(self):
         self.messages, self.calls = [], 0
 
-    def __call__(self, operation, logEvents=(), **names):
+    def __call__(self, operation, **arguments):
         if operation != "PutLogEvents":
             return
+        events = arguments["logEvents"]
         self.calls += 1
         if self.calls in self.refused:
             raise ConnectionError(f"call {self.calls}")
-        sizes = [len(event["message"].encode()) + 26 for event in logEvents]
+        sizes = [len(event["message"].encode()) + 26 for event in events]
         assert 0 < len(sizes) <= MAX_EVENTS
         assert sum(sizes) <= 1_048_576
         assert max(sizes) <= 262_144
-        self.messages += [event["message"] for event in logEvents]
+        self.messages += [event["message"] for event in events]
 
-    def get_log_events(self, nextToken="0", **names):
-        start = int(nextToken)
+    def get_log_events(self, **arguments):
+        start = int(arguments.get("nextToken", "0"))
         page = self.messages[start : start + PAGE]
         return {"events": [{"message": text} for text in page], "nextForwardToken": str(start + len(page))}
 
@@ -87,7 +88,8 @@ LONG = {
 @pytest.mark.parametrize("line", LONG.values(), ids=LONG)
 @pytest.mark.parametrize("end", ["\n", "\r\n", ""])
 def test_long_line_is_one_line_again(tmp_path, line, end):
-    after = ["after"] if end and line != LONG["a full event"] else []
+    # A line of exactly this length cannot be told from a cut one.
+    after = ["after"] if end and len(line) % LONGEST_MESSAGE else []
     assert shipped(tmp_path, f"before\n{line}{end}{''.join(after)}", Stream()) == ["before", line, *after]
 
 

@@ -78,6 +78,9 @@ class FakeJob:
         self.polls += 1
         return {child for child, job in self.ended.items() if job["status"] == "FAILED"} - known, self.over
 
+    def is_running(self, element):
+        return bool(self.states.get("RUNNING"))
+
     def describe(self, children):
         return {child: self.ended.get(child, {}) for child in children}
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from cloudknot.run.collect.element_table import FAILURE, PENDING, VALUE, ElementTable
 from cloudknot.run.collect.run_view import RunView
-from cloudknot.run.jobs.closing import close_gaps
+from cloudknot.run.jobs.retries.closing import close_gaps
 from cloudknot.run.submit.rounds import Round, Rounds, Run
 from cloudknot.run.submit.submit_job import Submission
 from cloudknot.worker import child

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cloudknot.run.jobs.retry import chunk_after_death, chunk_of_retry
+from cloudknot.run.jobs.retries.retry import chunk_after_death, chunk_of_retry
 from cloudknot.run.submit.rounds import Round, Rounds, round_manifest
 from cloudknot.run.submit.submit_job import CHUNKSIZE_WAS_DEFAULT, Submission
 from cloudknot.worker.wire.keys import RunKeys

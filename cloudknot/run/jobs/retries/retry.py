@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cloudknot.aws import batch
@@ -21,7 +22,8 @@ from cloudknot.options.validators import MAX_GROWTH
 from cloudknot.run.collect.element_table import FAILURE
 from cloudknot.run.collect.job_failures import Ending, ending, out_of_memory
 from cloudknot.run.collect.run_view import ENDED, STOP_PAUSE, STOP_POLLS, RunView
-from cloudknot.run.jobs.closing import close_gaps
+from cloudknot.run.jobs.retries.closing import close_gaps
+from cloudknot.run.jobs.retries.successor import Successor, report_newer_function
 from cloudknot.run.submit.dependencies import refuse_too_many
 from cloudknot.run.submit.overrides import with_overrides
 from cloudknot.run.submit.rounds import (
@@ -46,13 +48,14 @@ from cloudknot.run.submit.submit_job import (
     submit,
 )
 from cloudknot.worker.wire.keys import RunKeys
-from cloudknot.worker.wire.manifest import Record
+from cloudknot.worker.wire.manifest import Manifest, Record
 
 if TYPE_CHECKING:
     from types_boto3_batch.type_defs import JobDependencyTypeDef
 
     from cloudknot.aws import Cloud
     from cloudknot.run.collect.element_table import ElementTable
+    from cloudknot.run.submit.start_run import Target
 
 
 SINGLE_CHILD_LIMIT = 1000
@@ -108,18 +111,31 @@ class Retry:
         self._run, self._view, self._may_grow = run, view, grows
         self._grown_choices: Choices | None = None
 
-    def submit(self, table: ElementTable, changes: Mapping[str, int | None], chunksize: int | None) -> None:
+    def submit(
+        self,
+        table: ElementTable,
+        changes: Mapping[str, int | None],
+        chunksize: int | None,
+        successor: Successor | None = None,
+    ) -> None:
         """Submit the elements without a value, with the previous choices as ``changes`` modifies them.
 
-        Submits nothing if all of them have a value by now.
+        Submits nothing if all of them have a value by now. Without a ``successor``, the function is that of the
+        previous round.
         """
         with self._view.lock:
             failed = table.indices_without_value()
             without_outcome = [index for index in failed if table.state(index) != FAILURE]
-            choices = self._default_choices(table).changed(changes)
+            choices = self._default_choices(table)
+            choices = (self._adapted(choices, successor) if successor else choices).changed(changes)
+            if successor:
+                successor.check(choices.overrides)
+            else:
+                report_newer_function(self._view.cloud, self._run)
             if chunksize is None and table.any_died():
                 chunksize = chunk_after_death(self._run.rounds, len(failed))
-            self._start(failed, without_outcome, choices, chunksize, self._live_jobs_of_source())
+            target = successor.target if successor else None
+            self._start(failed, without_outcome, choices, chunksize, self._live_jobs_of_source(), target)
             # From now on memory may grow here, because this session has submitted a round itself.
             self._may_grow = True
 
@@ -130,6 +146,7 @@ class Retry:
         choices: Choices,
         chunksize: int | None = None,
         depends_on: Sequence[str] = (),
+        target: Target | None = None,
     ) -> None:
         rounds = self._run.rounds
         # An attempt that Batch believes lost may have stored a value since, and so may the job of a void claim.
@@ -137,11 +154,23 @@ class Retry:
         elements = [index for index in elements if index not in values]
         if not elements:
             return
-        rounds.add(start_round(self._view.cloud, rounds, elements, choices, chunksize, depends_on))
+        rounds.add(start_round(self._view.cloud, rounds, elements, choices, chunksize, depends_on, target))
+
+    def _adapted(self, choices: Choices, successor: Successor) -> Choices:
+        """Return the choices without a memory that is less than the successor's own."""
+        # Somebody may have created the knot again with more memory, just for this retry.
+        memory = choices.overrides.memory
+        if not memory or memory > successor.own_memory(self._view.cloud):
+            return choices
+        return replace(choices, overrides=replace(choices.overrides, memory=None), base=0)
+
+    @property
+    def _growth_factor(self) -> float:
+        return self._run.rounds.newest.submission.manifest.memory_growth
 
     def _default_choices(self, table: ElementTable) -> Choices:
         """Return the choices for a retry without arguments."""
-        choices, growth = Choices.from_stored(self._run.rounds.newest.stored_choices), self._run.manifest.memory_growth
+        choices, growth = Choices.from_stored(self._run.rounds.newest.stored_choices), self._growth_factor
         if growth and (memory := table.short_of_memory()):
             return grown(choices, growth, memory) or choices
         return choices
@@ -177,10 +206,10 @@ class Retry:
         end = ending(job)
         # After a person has ended the job, in this or another session, nothing is submitted again.
         is_enabled = self._may_grow and not self._view.stopped_by_hand
-        if not (is_enabled and self._run.manifest.memory_growth and out_of_memory(end)):
+        if not (is_enabled and self._growth_factor and out_of_memory(end)):
             return False
         newest = self._run.rounds.newest
-        more = grown(Choices.from_stored(newest.stored_choices), self._run.manifest.memory_growth, end.memory)
+        more = grown(Choices.from_stored(newest.stored_choices), self._growth_factor, end.memory)
         self._grown_choices = more or self._grown_choices
         return more is not None and child >= newest.start
 
@@ -198,7 +227,7 @@ class Retry:
 
     def growth_fix(self, end: Ending) -> str:
         """Return the fix for a job that ran out of memory, where ``memory_growth`` changes it; else empty."""
-        factor = self._run.manifest.memory_growth
+        factor = self._growth_factor
         if not factor or not end.memory:
             return ""
         more = grown(Choices.from_stored(self._run.rounds.newest.stored_choices), factor, end.memory)
@@ -220,6 +249,7 @@ def start_round(
     choices: Choices,
     chunksize: int | None = None,
     depends_on: Sequence[str] = (),
+    target: Target | None = None,
 ) -> Round:
     """Submit one more round of a run.
 
@@ -233,6 +263,8 @@ def start_round(
         Elements for each child job. Default: see `chunk_of_retry`.
     depends_on : sequence of str
         Ids of the Batch jobs that the round waits for.
+    target : Target, optional
+        The knot that runs the round. Default: the function, queue and job definition of the newest round.
 
     Raises
     ------
@@ -246,23 +278,14 @@ def start_round(
     refuse_too_many(len(depends_on))
     dependencies: list[JobDependencyTypeDef] = [{"jobId": job_id} for job_id in depends_on]
     session = secrets.token_hex(8)
-    submission, stored_choices = _claim_round(cloud, rounds, len(elements), choices, chunksize, dependencies, session)
+    manifest, tags = _next_manifest(rounds, len(elements), choices, chunksize, target)
+    stored_choices: StoredChoices = {**choices.to_stored(), "tags": tags, "depends_on": [dependencies]}
+    submission = _claim_round(cloud, rounds, manifest, stored_choices, session)
     keys, manifest = submission.keys, submission.manifest
     void = _void_key(keys, manifest.round, session)
 
-    def undo() -> None:
-        cloud.storage.delete(keys.round(manifest.round), keys.todo(manifest.round))
-
-    try:
-        store_elements(cloud, submission, elements)
-    except BaseException:
-        with suppress(CloudknotError):
-            undo()
-        raise
-    # The network was down or the machine asleep, and another session has taken the round over.
-    if cloud.storage.exists(void):
-        undo()
-        raise _claimed_elsewhere(keys)
+    undo = partial(cloud.storage.delete, keys.round(manifest.round), keys.todo(manifest.round))
+    _store_elements(cloud, submission, elements, void, undo)
     variables = MapOptions(env_vars=choices.env_vars).container_environment
     request = array_request(submission, variables)
     request["dependsOn"] = dependencies
@@ -272,16 +295,55 @@ def start_round(
     return Round(submission, elements, rounds.children, record, stored_choices)
 
 
+def _store_elements(
+    cloud: Cloud, submission: Submission, elements: Sequence[int], void: str, undo: Callable[[], None]
+) -> None:
+    """Store the elements of a claimed round.
+
+    Raises
+    ------
+    JobRunningError
+        The claim has become void. The stored objects of the round are deleted.
+    """
+    try:
+        store_elements(cloud, submission, elements)
+    except BaseException:
+        with suppress(CloudknotError):
+            undo()
+        raise
+    # The network was down or the machine asleep, and another session has taken the round over.
+    if cloud.storage.exists(void):
+        undo()
+        raise _claimed_elsewhere(submission.keys)
+
+
+def _next_manifest(
+    rounds: Rounds, count: int, choices: Choices, chunksize: int | None, target: Target | None
+) -> tuple[Manifest, dict[str, str]]:
+    """Return the manifest of the next round, for ``count`` elements, and the tags of its jobs."""
+    newest = rounds.newest
+    size = chunk_of_retry(rounds, count, chunksize)
+    manifest = round_manifest(newest.submission.manifest, newest.number + 1, count, size, choices.overrides.retries)
+    if target is None:
+        # The function of the newest round. With another one, a list would hold results of two without a word.
+        return manifest, newest.stored_choices.get("tags") or {}
+    successor = replace(
+        manifest,
+        function=target.function,
+        image=target.image,
+        own_function=False,
+        job_queue=target.job_queue,
+        job_definition=target.job_definition,
+        attempts=choices.overrides.retries or target.attempts,
+        memory_growth=target.memory_growth or manifest.memory_growth,
+    )
+    return successor, target.job_tags
+
+
 def _claim_round(
-    cloud: Cloud,
-    rounds: Rounds,
-    count: int,
-    choices: Choices,
-    chunksize: int | None,
-    dependencies: list[JobDependencyTypeDef],
-    session: str,
-) -> tuple[Submission, StoredChoices]:
-    """Store the manifest of a new round of ``count`` elements, under a key that only one session can take.
+    cloud: Cloud, rounds: Rounds, manifest: Manifest, stored_choices: StoredChoices, session: str
+) -> Submission:
+    """Store the manifest of a new round, under a key that only one session can take.
 
     ``session`` is a random word.
 
@@ -293,23 +355,19 @@ def _claim_round(
         The run was deleted.
     """
     newest = rounds.newest
-    # The job definition of the map, not the newest of the knot: one list must not hold results of two functions.
-    keys, previous = newest.submission.keys, newest.submission.manifest
+    keys = newest.submission.keys
     # Only for its error: a deleted run must not get a new round.
     read_manifest(cloud, keys, rounds.first.submitted_ids[0])
     # The manifest of a void claim is still stored, so its number is skipped.
     number = max([newest.number, *_void_claims(cloud, keys, newest.number)]) + 1
-    size = chunk_of_retry(rounds, count, chunksize)
-    manifest = round_manifest(previous, number, count, size, choices.overrides.retries)
-    tags = newest.stored_choices.get("tags") or {}
-    stored_choices: StoredChoices = {**choices.to_stored(), "tags": tags, "depends_on": [dependencies]}
+    manifest = replace(manifest, round=number)
     # A conditional write: of two sessions that retry the run at once, one gets the number. The random word makes their
     # claims differ, so a session whose answer was lost recognises its own.
     key = keys.round(number)
     claim = manifest.to_document(key, **stored_choices, session=session)
     if not cloud.storage.put_new(key, claim):
         raise _claimed_elsewhere(keys)
-    return Submission(keys, manifest, number, tags), stored_choices
+    return Submission(keys, manifest, number, stored_choices["tags"])
 
 
 def _end_if_void(cloud: Cloud, submission: Submission, record: Record, void: str) -> None:

@@ -54,7 +54,7 @@ def elsewhere(cloud):
 
 def wait_until_running(job):
     """Wait until the job runs or is about to, and return it."""
-    return until(lambda: job.status in ("RUNNING", "STARTING", "PENDING") and job)
+    return until(lambda: job.status in ("RUNNING", "STARTING", "RUNNABLE", "PENDING") and job)
 
 
 def wait_until_failed(job):
@@ -91,7 +91,7 @@ def test_another_session_sees_retry(failed, elsewhere, gate):
     assert until(lambda: "runs in a retry" in list(retry.logs(1)))
     assert list(fresh[1].logs()).count("runs in a retry") == list(retry.logs()).count("runs in a retry") >= 1
     assert len(fresh[2].log_urls) == len(retry.log_urls) > 4
-    assert fresh[3].status in ("RUNNING", "STARTING", "PENDING")
+    assert fresh[3].status in ("RUNNING", "STARTING", "RUNNABLE", "PENDING")
     gate.open()
     assert retry.result(LONG) == [0, 1, 2, 3]
     assert until(lambda: retry.status == "SUCCEEDED")
