@@ -20,6 +20,7 @@ from cloudknot.program.inputs.missing_modules import missing_in_job
 from cloudknot.program.inputs.random_state import warn_of_generators
 
 if TYPE_CHECKING:
+    from cloudknot.program.checks.changed_modules import ModuleState
     from cloudknot.program.checks.log_settings import LogSetting
     from cloudknot.program.fingerprint import Fingerprint
     from cloudknot.program.local_modules import LocalModules
@@ -94,6 +95,7 @@ class Program:
     signature: inspect.Signature | None = None
     call_signature: inspect.Signature | None = None
     local_packages: tuple[str, ...] = ()
+    state: ModuleState | None = None
 
     @functools.cached_property
     def missing_modules(self) -> MissingModules:
@@ -130,7 +132,7 @@ def make_program(
 
     _check(func)
     by_value = tuple(sorted(_own_modules(func)))
-    pickled, fingerprint, local = _pack(func, by_value)
+    pickled, fingerprint, local, state = _pack(func, by_value)
     warn_of_generators(func, _name(func))
     source = _source(func)
     chosen = _scan(func, source, local, by_value, image_has_more) if requirements is None else from_user(requirements)
@@ -158,6 +160,7 @@ def make_program(
         signature=_signature(func, inside=True),
         call_signature=_signature(func, inside=False),
         local_packages=chosen.local,
+        state=state,
     )
 
 
@@ -188,13 +191,13 @@ def _check(func: object) -> None:
         )
 
 
-def _pack(func: object, by_value: tuple[str, ...]) -> tuple[bytes, Fingerprint, LocalModules]:
-    """Return the pickle of a function, its fingerprint, and the local modules that it needs.
+def _pack(func: object, by_value: tuple[str, ...]) -> tuple[bytes, Fingerprint, LocalModules, ModuleState]:
+    """Return the pickle of a function, its fingerprint, the local modules that it needs, and their state.
 
     The pickle also sets the names that have changed in these modules since their import.
     """
     from cloudknot.program import local_modules
-    from cloudknot.program.checks.changed_modules import Changes, WithChanges, changes_in, warn_of_lost
+    from cloudknot.program.checks.changed_modules import Changes, ModuleState, WithChanges, changes_in, warn_of_lost
     from cloudknot.program.checks.log_settings import log_settings
 
     changes, imported = Changes(), None
@@ -211,7 +214,7 @@ def _pack(func: object, by_value: tuple[str, ...]) -> tuple[bytes, Fingerprint, 
         if not settings and not changes.travelling:
             break
     warn_of_lost(changes)
-    return pickled, fingerprint, local
+    return pickled, fingerprint, local, ModuleState.of(local.needed, local.packages, by_value, changes)
 
 
 def _pickle(func: object, by_value: tuple[str, ...]) -> tuple[bytes, Fingerprint]:

@@ -137,6 +137,53 @@ def warn_of_lost(changes: Changes) -> None:
         )
 
 
+@dataclass(frozen=True)
+class ModuleState:
+    """The changes of a program's modules when it was made, to compare with later ones.
+
+    Attributes
+    ----------
+    files, packages, own
+        The arguments of `changes_in`.
+    digests : mapping of str to str
+        The digest of each changed value, by its name for people.
+    """
+
+    files: Mapping[str, bytes]
+    packages: frozenset[str]
+    own: tuple[str, ...]
+    digests: Mapping[str, str]
+
+    @classmethod
+    def of(
+        cls, files: Mapping[str, bytes], packages: Iterable[str], own: tuple[str, ...], changes: Changes
+    ) -> ModuleState:
+        """Return the state with the present changes."""
+        return cls(files, frozenset(packages), own, _digests(changes, own))
+
+
+def warn_of_later_changes(state: ModuleState, knot: str) -> None:
+    """Warn about names that have changed since a program was made: jobs use the earlier values."""
+    try:
+        now = _digests(changes_in(state.files, state.packages, state.own), state.own)
+    except OSError:
+        # A file of a package is gone by now. The map needs it no more.
+        return
+    later = sorted(name for name in now.keys() | state.digests.keys() if now.get(name) != state.digests.get(name))
+    if later:
+        streams.warn(
+            f"{', '.join(later)} changed after the knot {knot!r} was made. Jobs use the values of that time. Create the "
+            f"knot again before you map: Knot(name={knot!r}, func=...)."
+        )
+
+
+def _digests(changes: Changes, own: tuple[str, ...]) -> dict[str, str]:
+    with pickling.by_value(own):
+        # Modules keep caches and counters in private names, and each call changes them.
+        public = (change for change in changes.travelling if not change.name.startswith("_"))
+        return {change.shown: Fingerprint(change.value).digest for change in public}
+
+
 def _involved(modules: Mapping[str, _Module], changed: set[str]) -> Iterator[ModuleType]:
     """Yield the modules that changed, and those that import names from them."""
     for name, module in modules.items():

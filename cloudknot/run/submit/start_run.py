@@ -122,6 +122,10 @@ def start_run(
     check_image(target, elements)
     check_overrides(options.overrides, target.max_vcpus, target.fargate)
     warn_of_shared(options.kwargs)
+    if program and program.state:
+        from cloudknot.program.checks.changed_modules import warn_of_later_changes
+
+        warn_of_later_changes(program.state, target.knot)
     calls = CallCheck(program, options.kwargs, options.starmap)
     source_or_elements = _checked(elements, calls)
     if source_or_elements is None:

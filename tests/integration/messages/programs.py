@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from cloudknot.program.checks.changed_modules import warn_of_later_changes
 from cloudknot.program.inputs.random_state import warn_of_shared
 from cloudknot.program.program import make_program
 from cloudknot.program.script import make_script
@@ -132,6 +133,15 @@ def changed_value_that_cannot_travel(world: World) -> None:
     tool = _module(world, "changed_tool.py", "LEVEL = 1\n\ndef work(x):\n    return x\n")
     tool.LEVEL = sqlite3.connect(":memory:")  # type: ignore[attr-defined]
     make_program(lambda x: tool.work(x))  # type: ignore[attr-defined]
+
+
+@AREA.case
+def value_that_changes_after_knot(world: World) -> None:
+    tool = _module(world, "later_tool.py", "LEVEL = 1\n\ndef work(x):\n    return x\n")
+    program = make_program(lambda x: tool.work(x))  # type: ignore[attr-defined]
+    tool.LEVEL = 2  # type: ignore[attr-defined]
+    assert program.state
+    warn_of_later_changes(program.state, "pi-calc")
 
 
 @AREA.case

@@ -4,6 +4,10 @@ import functools
 import logging
 import sys
 
+import pytest
+
+from tests.helpers import functions
+
 LONG = 120
 
 
@@ -45,3 +49,15 @@ def test_results_are_of_classes_of_session_and_add_none(process_knot_of):
     assert [(type(square), square.area, area) for square, area, *_ in results] == [(Square, 9, 9), (Square, 36, 36)]
     assert [(made, argv) for *_, made, argv in results] == [(["Square"], [""])] * 2
     assert Shape.made == ["Square"]
+
+
+def scaled_by_level(x):
+    return functions.square(x) * getattr(functions, "LEVEL", 1)
+
+
+def test_change_of_module_between_knot_and_map_is_named(process_knot_of, monkeypatch):
+    knot = process_knot_of(scaled_by_level)
+    assert knot.map([3]).result(LONG) == [9]
+    monkeypatch.setattr(functions, "LEVEL", 5, raising=False)
+    with pytest.warns(UserWarning, match=r"tests\.helpers\.functions\.LEVEL changed after the knot .* was made"):
+        assert knot.map([3]).result(LONG) == [9]
