@@ -94,8 +94,11 @@ class SafeStderr(io.TextIOBase):
 
     def flush(self) -> None:
         """Flush standard error."""
-        with suppress(Exception):
+        # Python calls this at its end, when the names of this module are gone: `suppress` is None by then.
+        try:
             sys.stderr.flush()
+        except BaseException:
+            return
 
     def isatty(self) -> bool:
         """Return whether standard error is a terminal."""
