@@ -7,7 +7,8 @@ import warnings
 import click
 
 from cloudknot import __version__
-from cloudknot.cli import configure, images, jobs, knots, permissions, template
+from cloudknot.cli import configure, images, jobs, knots
+from cloudknot.cli.printing import permissions, template
 from cloudknot.cli.selftest import command as selftest
 from cloudknot.errors import CloudknotError
 

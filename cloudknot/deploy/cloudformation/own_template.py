@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cloudknot.aws.sdk.template_documents import parse_template
 from cloudknot.deploy.cloudformation.template import LONGEST, MARK, SPELLING, Template, digest, load
 from cloudknot.errors import refuse
+from cloudknot.options.template_documents import parse_template
 from cloudknot.options.validators import argument
 
 EXAMPLE = "`cloudknot template {kind}` prints the original with all of them."

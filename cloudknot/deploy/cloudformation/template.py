@@ -13,9 +13,9 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from cloudknot.aws.sdk.template_documents import compose_template, parse_template
 from cloudknot.aws.tags import OWN_TAG, without_own
 from cloudknot.errors import refuse
+from cloudknot.options.template_documents import compose_template, parse_template
 
 # A parameter rather than a tag: CloudFormation copies a stack's tags to the compute environment, and Batch cannot
 # change those.

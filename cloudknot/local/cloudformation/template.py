@@ -7,8 +7,8 @@ from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from cloudknot.aws.sdk.template_documents import parse_template
 from cloudknot.local.cloudformation.records import ParameterDeclaration, TemplateDocument, ValidationError
+from cloudknot.options.template_documents import parse_template
 
 NO_VALUE = object()
 """The value of AWS::NoValue. A property with this value is left out."""

@@ -8,10 +8,10 @@ import pytest
 from cfnlint.api import lint
 from cfnlint.config import ManualArgs
 
-from cloudknot.aws.sdk.template_documents import parse_template
 from cloudknot.deploy.cloudformation import template
 from cloudknot.deploy.cloudformation.own_template import TEMPLATE_NEEDS, template_for
 from cloudknot.errors import CloudknotInputError
+from cloudknot.options.template_documents import parse_template
 from tests.helpers.paths import ROOT
 
 TAGS = {"Owner": "me"}

@@ -19,12 +19,12 @@ from cfnlint.api import lint
 from cfnlint.config import ManualArgs
 from cfnlint.decode import cfn_yaml
 
-from cloudknot.aws.sdk.template_documents import parse_template
 from cloudknot.deploy import job_definition, knot_stack
 from cloudknot.deploy.cloudformation import template
 from cloudknot.deploy.job_definition import BucketName
 from cloudknot.deploy.pars import Pars
 from cloudknot.options.choices import KnotOptions
+from cloudknot.options.template_documents import parse_template
 
 REGIONS = ["us-east-1", "eu-central-1", "ap-southeast-2"]
 TAGS = {"Owner": "me", "Environment": "cloudknot", "Name": "pi-calc", "Project: a": "b = c", "Größe": "é"}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import cloudknot as ck
-from cloudknot.cli.permissions import permissions
-from cloudknot.cli.template import template as template_command
+from cloudknot.cli.printing.permissions import permissions
+from cloudknot.cli.printing.template import template as template_command
 from cloudknot.deploy.cloudformation import template
 from cloudknot.deploy.cloudformation.own_template import template_for
 from cloudknot.options.choices import KnotOptions

@@ -3,7 +3,7 @@
 The client checks a user's own template by this module, and the embedded CloudFormation reads each template by it.
 """
 
-# In this folder, because the embedded cloud imports nothing above `cloudknot.aws`.
+# In this folder, because the client and the embedded cloud both import it.
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""The commands that print files to use elsewhere: IAM policies and CloudFormation templates."""
