@@ -172,8 +172,8 @@ def warn_of_later_changes(state: ModuleState, knot: str) -> None:
     later = sorted(name for name in now.keys() | state.digests.keys() if now.get(name) != state.digests.get(name))
     if later:
         streams.warn(
-            f"{', '.join(later)} changed after the knot {knot!r} was made. Jobs use the values of that time. Create the "
-            f"knot again before you map: Knot(name={knot!r}, func=...)."
+            f"{', '.join(later)} changed after the knot {knot!r} was made. Jobs use the values of that time. Create "
+            f"the knot again before you map: Knot(name={knot!r}, func=...)."
         )
 
 

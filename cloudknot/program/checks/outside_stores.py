@@ -11,6 +11,8 @@ from typing import Any
 
 from cloudknot.program import imports
 
+_CONTAINERS = (dict, list, set, bytearray)
+
 
 def stores(modules: Iterable[str], owners: Mapping[int, tuple[str, str]]) -> set[tuple[str, str]]:
     """Return the module and name of everything that code of ``__main__`` and of some modules changes.
@@ -27,7 +29,8 @@ def stores(modules: Iterable[str], owners: Mapping[int, tuple[str, str]]) -> set
         module = sys.modules.get(name)
         if module is not None:
             for tree in map(imports.parse, _sources(module)):
-                found.update(_stores(tree, vars(module), owners))
+                # A module's own code changes it in a job as well.
+                found.update(place for place in _stores(tree, vars(module), owners) if place[0] != name)
     return found
 
 
@@ -47,15 +50,16 @@ def _stores(
 ) -> Iterator[tuple[str, str]]:
     for node in ast.walk(tree):
         place: ast.expr | None = None
+        kinds: tuple[type, ...] = (object,)
         if isinstance(node, ast.Attribute | ast.Subscript) and isinstance(node.ctx, ast.Store | ast.Del):
             place = node
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            # A method may change its object: settings.PATHS.append("data").
-            place = node.func.value
+            # A method may change its object: settings.PATHS.append("data"). Not settings.client.get("data").
+            place, kinds = node.func.value, _CONTAINERS
         elif isinstance(node, ast.Call) and ast.unparse(node.func) == "setattr" and len(node.args) == 3:
             place = _attribute(node.args[0], node.args[1])
-        found = _owner(place, namespace, owners) if place is not None else None
-        if found:
+        found, value = _owner(place, namespace, owners) if place is not None else (None, None)
+        if found and isinstance(value, kinds):
             yield found
 
 
@@ -67,19 +71,19 @@ def _attribute(owner: ast.expr, name: ast.expr) -> ast.expr | None:
 
 def _owner(
     place: ast.expr, namespace: Mapping[str, Any], owners: Mapping[int, tuple[str, str]]
-) -> tuple[str, str] | None:
-    """Return the module and the name in it of a place such as ``settings.CONFIG["a"].b``."""
+) -> tuple[tuple[str, str] | None, Any]:
+    """Return the module and the name in it of a place such as ``settings.CONFIG["a"].b``, and its value."""
     path: list[str] = []
     while not isinstance(place, ast.Name):
         if isinstance(place, ast.Attribute):
             path.append(place.attr)
         elif not isinstance(place, ast.Subscript):
-            return None
+            return None, None
         place = place.value
     value = namespace.get(place.id)
     while path and isinstance(value, ModuleType):
         module, name = value, path.pop()
         value = vars(module).get(name)
         if not isinstance(value, ModuleType):
-            return module.__name__, name
-    return owners.get(id(value))
+            return (module.__name__, name), value
+    return owners.get(id(value)), value

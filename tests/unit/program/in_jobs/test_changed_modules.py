@@ -20,6 +20,11 @@ FOLDER = os.getcwd()
 COMPUTED = len(os.environ.get("NO_SUCH_NAME", "abc"))
 _connection = None
 _seen = {}
+opened = open(os.devnull)
+joined = "a".split()
+def words():
+    opened.readline()
+    return list(joined)
 registry = {}
 def register(f):
     registry[f.__name__] = f
