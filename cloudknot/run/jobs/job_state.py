@@ -33,6 +33,9 @@ class JobState(str):
         reasons = dict.fromkeys(job["statusReason"] for job in jobs if job.get("statusReason"))
         attempts = [attempt for job in jobs for attempt in job.get("attempts", ())]
         self._old = {"status": state, "statusReason": "; ".join(reasons), "attempts": attempts}
+        # Batch describes the children of an array job here: ``size`` and ``statusSummary``.
+        if arrays := [job["arrayProperties"] for job in jobs if job.get("arrayProperties")]:
+            self._old["arrayProperties"] = arrays[0]
         return self
 
     def __getitem__(self, key: Any) -> Any:

@@ -239,7 +239,8 @@ def test_monte_pi(capsys):
     assert futures.done()
     until(lambda: "pi" in found)
     assert 2.8 < found["pi"] < 3.5
-    assert job.status == "SUCCEEDED"
+    assert job.status["status"] == job.status == "SUCCEEDED"
+    assert job.status["arrayProperties"]["size"] == n_jobs
     knot.clobber(clobber_pars=True, clobber_repo=True, clobber_image=True)
 
 
