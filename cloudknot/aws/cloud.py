@@ -20,12 +20,12 @@ from cloudknot.aws.images.ecr import Repository
 from cloudknot.aws.images.image_store import ImageStore
 from cloudknot.aws.outages import Outages, outages_of
 from cloudknot.aws.s3.storage import Storage
-from cloudknot.aws.sdk import profiles
 from cloudknot.aws.sdk.process_limits import check_limits
-from cloudknot.aws.sdk.variables import check_aws_variables
+from cloudknot.aws.sdk.settings import profiles
+from cloudknot.aws.sdk.settings.variables import check_aws_variables
 from cloudknot.errors import CloudknotError
 from cloudknot.options import config
-from cloudknot.options.config import Setting
+from cloudknot.options.config import Chosen
 from cloudknot.options.public import public_function
 from cloudknot.options.variables import check_variables
 
@@ -84,7 +84,7 @@ class Cloud:
         return self._region_setting.value
 
     @cached_property
-    def _region_setting(self) -> Setting:
+    def _region_setting(self) -> Chosen:
         return profiles.region(self._region, self.profile)
 
     @property

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from cloudknot.aws.sdk.credentials import missing_credentials
-from cloudknot.aws.sdk.profiles import file_error
 from cloudknot.aws.sdk.regions import check_region, is_on_by_default
+from cloudknot.aws.sdk.settings.credentials import missing_credentials
+from cloudknot.aws.sdk.settings.profiles import file_error
 from cloudknot.errors import (
     ClockSkewError,
     CloudError,

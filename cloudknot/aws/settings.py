@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from cloudknot.aws.sdk import profiles
-from cloudknot.aws.sdk.profiles import Profiles
+from cloudknot.aws.sdk.settings import profiles
+from cloudknot.aws.sdk.settings.profiles import Profiles
 from cloudknot.errors import PermissionDeniedError
 from cloudknot.options import config
 from cloudknot.options.public import public_function

@@ -48,7 +48,7 @@ LOCK_TIMEOUT = 10.0
 _session: dict[tuple[Path, str], str | None] = {}
 
 
-class Setting(NamedTuple):
+class Chosen(NamedTuple):
     """A setting and its source, for messages."""
 
     value: str
@@ -66,7 +66,7 @@ def file_profile() -> str | None:
     return _from_file("profile")
 
 
-def region(argument: str | None = None) -> Setting | None:
+def region(argument: str | None = None) -> Chosen | None:
     """Return the AWS region that an argument or a setting names, or None if none does."""
     return _chosen("region", argument, "AWS_REGION", "AWS_DEFAULT_REGION")
 
@@ -129,7 +129,7 @@ def builder() -> str | None:
     return name
 
 
-def cloud(argument: str | None = None) -> Setting:
+def cloud(argument: str | None = None) -> Chosen:
     """Return the name of the cloud to use, ``"aws"`` (the default) or ``"local"``, and its source.
 
     Raises
@@ -144,13 +144,13 @@ def cloud(argument: str | None = None) -> Setting:
             problem=f"cloud={argument!r} is not 'aws', 'local' or a Cloud object.",
             fix="Pass cloud='aws' or cloud='local'.",
         )
-    name, source = _chosen("cloud", argument, OF_SETTINGS["cloud"]) or Setting("aws", BY_DEFAULT)
+    name, source = _chosen("cloud", argument, OF_SETTINGS["cloud"]) or Chosen("aws", BY_DEFAULT)
     if name not in CLOUDS:
         raise CloudknotConfigurationError(
             f"The setting CLOUDKNOT_CLOUD is {name!r}, which is not 'aws' or 'local'. Set the environment variable "
             f"CLOUDKNOT_CLOUD (or `cloud` in {path()}) to one of them, or remove it to use AWS."
         )
-    return Setting(name, source)
+    return Chosen(name, source)
 
 
 def path() -> Path:
@@ -240,23 +240,23 @@ def _setting(key: str) -> str | None:
     return None if found is None else _checked(key, found)
 
 
-def _chosen(key: str, argument: str | None, *variables: str) -> Setting | None:
+def _chosen(key: str, argument: str | None, *variables: str) -> Chosen | None:
     """Return the value of a setting and its source, or None if nothing sets it."""
     if argument:
-        return Setting(argument, f"{key}=")
+        return Chosen(argument, f"{key}=")
     check_variables()
     # The session wins over the environment, because its set_... call came later and was deliberate.
     if value := _of_session(key):
-        return Setting(value, f"cloudknot.set_{key}(...)")
+        return Chosen(value, f"cloudknot.set_{key}(...)")
     for variable in variables:
         if value := _environment(variable):
-            return Setting(value, variable)
+            return Chosen(value, variable)
     if value := _from_file(key):
-        return Setting(value, str(path()))
+        return Chosen(value, str(path()))
     return None
 
 
-def _checked(key: str, found: Setting) -> str:
+def _checked(key: str, found: Chosen) -> str:
     """Return the value of a setting that satisfies its rule.
 
     Raises

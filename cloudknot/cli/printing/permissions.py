@@ -47,8 +47,8 @@ def permissions(
 
     from cloudknot.aws.cloud import Cloud
     from cloudknot.aws.permissions.policies import ACCOUNT, Scope, needed_with, policy
-    from cloudknot.aws.sdk import profiles
     from cloudknot.aws.sdk.regions import partition_of
+    from cloudknot.aws.sdk.settings import profiles
     from cloudknot.options import config
 
     _check_account(account)

@@ -29,9 +29,9 @@ from tests.integration.packages import messages as local_packages
 from tests.integration.packages import requirement_messages as requirement_files
 from tests.integration.people.money import messages as money
 from tests.integration.people.selftest import messages as selftest
+from tests.integration.people.settings import messages as settings
 from tests.integration.registry import messages as registries
 from tests.integration.sessions.platforms import messages as platforms
-from tests.integration.sessions.settings import messages as settings
 
 AWKWARD = re.compile(
     r"(is|are) not accepted\. Give|\b(told|tells|said|whoever)\b|\bwhat (is|it|was|exists|failed)\b", re.I

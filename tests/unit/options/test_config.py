@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cloudknot.aws import settings
-from cloudknot.aws.sdk import profiles
+from cloudknot.aws.sdk.settings import profiles
 from cloudknot.errors import CloudknotConfigurationError, CloudknotInputError, ProfileException, RegionException
 from cloudknot.options import config
 

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from cloudknot.aws.sdk.variables import CREDENTIALS
+from cloudknot.aws.sdk.settings.variables import CREDENTIALS
 
 if TYPE_CHECKING:
     from botocore.exceptions import NoCredentialsError, PartialCredentialsError

@@ -11,8 +11,8 @@ from botocore.exceptions import NoCredentialsError, PartialCredentialsError
 import cloudknot as ck
 from cloudknot.aws import settings
 from cloudknot.aws.error_table import translate
-from cloudknot.aws.sdk import aws_files, profiles
-from cloudknot.aws.sdk.variables import check_aws_variables
+from cloudknot.aws.sdk.settings import aws_files, profiles
+from cloudknot.aws.sdk.settings.variables import check_aws_variables
 from cloudknot.options import config
 from cloudknot.options.choices import vcpus_of
 from cloudknot.options.memory import memory

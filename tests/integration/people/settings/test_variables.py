@@ -6,7 +6,7 @@ import pytest
 
 import cloudknot as ck
 from cloudknot.aws.cloud import choose_cloud
-from cloudknot.aws.sdk.variables import check_aws_variables, misspelt
+from cloudknot.aws.sdk.settings.variables import check_aws_variables, misspelt
 from cloudknot.options import config
 from cloudknot.options.variables import OF_SETTINGS, check_variables
 

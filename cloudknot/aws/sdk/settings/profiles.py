@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from cloudknot.aws.sdk.aws_files import check_readable, unusable_file
-from cloudknot.aws.sdk.variables import check_aws_variables
+from cloudknot.aws.sdk.settings.aws_files import check_readable, unusable_file
+from cloudknot.aws.sdk.settings.variables import check_aws_variables
 from cloudknot.errors import CloudknotConfigurationError, ProfileException
 from cloudknot.options import config
-from cloudknot.options.config import Setting
+from cloudknot.options.config import Chosen
 from cloudknot.options.validators import near_matches
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def profile(argument: str | None = None) -> str | None:
     return named_profile(argument) or _profile_variable()
 
 
-def region(argument: str | None = None, profile: str | None = None) -> Setting:
+def region(argument: str | None = None, profile: str | None = None) -> Chosen:
     """Return the AWS region to use and its source: from the settings, else from the AWS profile, else ``us-east-1``.
 
     Raises
@@ -65,8 +65,8 @@ def region(argument: str | None = None, profile: str | None = None) -> Setting:
         return chosen
     check_aws_variables()
     if found := _profile_settings(profile).get("region", "").strip():
-        return Setting(found, f"the AWS profile {profile or 'default'!r}")
-    return Setting(config.DEFAULT_REGION, config.BY_DEFAULT)
+        return Chosen(found, f"the AWS profile {profile or 'default'!r}")
+    return Chosen(config.DEFAULT_REGION, config.BY_DEFAULT)
 
 
 def list_profiles() -> Profiles:
