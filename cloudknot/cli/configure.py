@@ -14,7 +14,7 @@ from cloudknot.options.streams import is_terminal
 
 
 @dataclass(frozen=True)
-class Setting:
+class SavedSetting:
     """A setting that the command asks for."""
 
     question: str
@@ -25,7 +25,7 @@ class Setting:
     """Environment variables that win over the saved value."""
 
 
-def _settings() -> dict[str, Setting]:
+def _settings() -> dict[str, SavedSetting]:
     """Return the settings by the names of their options, in the order of the questions."""
     from cloudknot.aws import settings
     from cloudknot.options import config
@@ -35,22 +35,22 @@ def _settings() -> dict[str, Setting]:
         settings.set_s3_params(name, config.bucket_policy(), config.sse())
 
     return {
-        "profile": Setting(
+        "profile": SavedSetting(
             "AWS profile",
             lambda: settings.get_profile() or config.FROM_ENVIRONMENT,
             settings.set_profile,
             ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_ACCESS_KEY_ID"),
         ),
-        "region": Setting(
+        "region": SavedSetting(
             "AWS region", settings.get_region, settings.set_region, ("AWS_REGION", "AWS_DEFAULT_REGION")
         ),
-        "s3_bucket": Setting(
+        "s3_bucket": SavedSetting(
             "S3 bucket for inputs and results",
             lambda: config.bucket() or "one that cloudknot creates",
             bucket,
             (),
         ),
-        "ecr_repo": Setting("ECR repository for images", settings.get_ecr_repo, settings.set_ecr_repo, ()),
+        "ecr_repo": SavedSetting("ECR repository for images", settings.get_ecr_repo, settings.set_ecr_repo, ()),
     }
 
 
@@ -87,7 +87,7 @@ def configure(**options: str | None) -> None:
                 click.echo(f"The environment variable {variable} wins over the saved {name.replace('_', '-')}.")
 
 
-def _ask_for_all(settings: dict[str, Setting]) -> dict[str, str]:
+def _ask_for_all(settings: dict[str, SavedSetting]) -> dict[str, str]:
     """Ask for each setting, save the answers, and return the changed ones."""
     given = {}
     for name, setting in settings.items():
@@ -96,7 +96,7 @@ def _ask_for_all(settings: dict[str, Setting]) -> dict[str, str]:
     return given
 
 
-def _ask(setting: Setting) -> str:
+def _ask(setting: SavedSetting) -> str:
     """Ask until the answer is valid, and save it. Return it, or an empty string for the present value."""
     current = setting.current()
     while True:

@@ -205,6 +205,7 @@ def result(
 @click.option("--timeout", type=click.IntRange(min=1), help="Seconds for each attempt. Default: as before.")
 @click.option("--retries", type=click.IntRange(min=1), help="Attempts of each child job. Default: as before.")
 @click.option("--chunksize", type=click.IntRange(min=1), help="Elements for each child job.")
+@click.option("--new-function", is_flag=True, help="Run the present function of the knot. Default: that of the map.")
 @of_a_cloud
 def retry(
     job: str,
@@ -213,6 +214,7 @@ def retry(
     timeout: int | None,
     retries: int | None,
     chunksize: int | None,
+    new_function: bool,
     cloud: str | None,
     region: str | None,
     profile: str | None,
@@ -224,7 +226,8 @@ def retry(
     found = find_job(choose_from(cloud, region, profile), job)
     failed = found.progress().failed
     earlier = found.job_ids
-    found.retry_failed(memory, timeout, vcpus, retries, chunksize=chunksize, progress=False)
+    knot = found.manifest.knot if new_function else None
+    found.retry_failed(memory, timeout, vcpus, retries, knot=knot, chunksize=chunksize, progress=False)
     if found.job_ids == earlier:
         click.echo("No element has failed. Nothing was submitted.")
     else:

@@ -121,11 +121,7 @@ def start_run(
     """
     check_image(target, elements)
     check_overrides(options.overrides, target.max_vcpus, target.fargate)
-    warn_of_shared(options.kwargs)
-    if program and program.state:
-        from cloudknot.program.checks.changed_modules import warn_of_later_changes
-
-        warn_of_later_changes(program.state, target.knot)
+    _warn(target, program, options)
     calls = CallCheck(program, options.kwargs, options.starmap)
     source_or_elements = _checked(elements, calls)
     if source_or_elements is None:
@@ -148,6 +144,15 @@ def start_run(
             cloud, submission, _requests(submission, options, dependencies), partial(_discard, cloud, keys)
         )
     return Run.of(first_round(submission, record, choices))
+
+
+def _warn(target: Target, program: Program | None, options: MapOptions) -> None:
+    """Issue warnings about values that each job gets as a copy, and that may not be those of this session."""
+    warn_of_shared(options.kwargs)
+    if program and program.state:
+        from cloudknot.program.checks.changed_modules import warn_of_later_changes
+
+        warn_of_later_changes(program.state, target.knot)
 
 
 def check_image(target: Target, elements: Iterable[object] | Source) -> None:

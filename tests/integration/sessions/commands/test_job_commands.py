@@ -184,6 +184,22 @@ def test_retry_runs_failed_elements_again(command, cloud, tmp_path):
     assert command("retry", "fails-once").stdout == "No element has failed. Nothing was submitted.\n"
 
 
+def test_retry_runs_present_function_of_knot_on_request(command, cloud):
+    def fails(x):
+        raise OSError(x)
+
+    def works(x):
+        return x
+
+    future = ck.Knot(name="mended", func=fails, cloud=cloud).map([7])
+    future.exception(LONG)
+    ck.Knot(name="mended", func=works, cloud=cloud)
+    assert command("retry", "mended").exit_code == 0
+    assert isinstance(future.job.future().exception(LONG), OSError)
+    assert command("retry", "mended", "--new-function").exit_code == 0
+    assert future.job.result(LONG) == [7]
+
+
 def test_cancel_ends_job_and_keeps_results(command, cloud, gate):
     future = ck.Knot(name="gated", func=pass_gate, cloud=cloud).map([gate.address] * 3)
     answer = command("cancel", future.job.job_id, "--reason", "enough")
