@@ -79,6 +79,11 @@ def _dispatch(function: Any) -> Reduced:
     return functools.singledispatch, (function.__wrapped__,), state, None, None, _fill_dispatch
 
 
+def _dispatch_method(method: Any) -> Reduced:
+    """Return the reduction of a `functools.singledispatchmethod`, without the cache that Python 3.13 adds."""
+    return functools.singledispatchmethod, (method.func,), {"dispatcher": method.dispatcher}
+
+
 def _fill_dispatch(dispatch: Any, state: tuple[Mapping[type, Callable[..., Any]], Mapping[str, Any]]) -> None:
     implementations, attributes = state
     for cls, implementation in implementations.items():
@@ -125,6 +130,8 @@ def reducer_of(obj: Any) -> Callable[[Any], Reduced] | None:
     kind = type(obj)
     if kind is functools.cached_property:
         return _cached_property
+    if kind is functools.singledispatchmethod:
+        return _dispatch_method
     if kind is LRU_CACHE:
         reducer: Callable[[Any], Reduced] | None = _cached
     elif kind is types.FunctionType:

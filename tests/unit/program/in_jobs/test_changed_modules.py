@@ -74,11 +74,12 @@ FILES = {
         ("setattr(settings, 'COMPUTED', 9)", "return settings.COMPUTED", 9),
         ("def configure(n): settings.COMPUTED = n\nconfigure(9)", "return settings.COMPUTED", 9),
         ("import pkg.deep; pkg.deep.DEEP = 4; pkg.V = 5", "return pkg.deep.read(), pkg.V", ((4, 1), 5)),
-        (
-            "settings.read(3); settings.connection()",
-            "return settings._seen, settings._connection",
-            ({"last": 3}, None),
-        ),
+        ("settings.read(3)", "return settings._seen", {"last": 3}),
+        ("settings.connection()", "return settings._connection", None),
+        # A call of a method is no change, unless it fills a container.
+        ("settings.opened.readable()", "return settings.opened.readable(), settings.opened.closed", (True, False)),
+        ("settings.words().append('b')", "return settings.joined", ["a"]),
+        ("settings.joined.append('b')", "return settings.joined", ["a", "b"]),
     ],
 )
 def test_changed_value_travels(run: Run, before: str, body: str, expected: object) -> None:
