@@ -48,9 +48,11 @@ def _settings() -> dict[str, SavedSetting]:
             "S3 bucket for inputs and results",
             lambda: config.bucket() or "one that cloudknot creates",
             bucket,
-            (),
+            ("CLOUDKNOT_S3_BUCKET",),
         ),
-        "ecr_repo": SavedSetting("ECR repository for images", settings.get_ecr_repo, settings.set_ecr_repo, ()),
+        "ecr_repo": SavedSetting(
+            "ECR repository for images", settings.get_ecr_repo, settings.set_ecr_repo, ("CLOUDKNOT_ECR_REPO",)
+        ),
     }
 
 

@@ -54,6 +54,7 @@ def test_default_name_turns_user_name_into_valid_knot_name(monkeypatch: pytest.M
         ("bid_percentage", 101),
         ("bid_percentage", -1),
         ("volume_size", 10),
+        ("volume_size", 65_537),
         ("image_id", "ubuntu"),
         ("instance_types", ["c5.large", 7]),
         ("instance_types", {"c5.large": 1}),
@@ -107,6 +108,11 @@ def test_error_names_invalid_item_of_list(name: str, value: Any, problem: str) -
     with pytest.raises(CloudknotInputError) as caught:
         KnotOptions.make(**{name: value})
     assert str(caught.value).startswith(problem)
+
+
+@pytest.mark.parametrize("size", [30, 16_385, 65_536])
+def test_knot_accepts_every_size_of_a_gp3_volume(size: int) -> None:
+    assert KnotOptions.make(volume_size=size).volume_size == size
 
 
 def test_knot_accepts_numpy_integers() -> None:

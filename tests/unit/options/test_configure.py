@@ -49,10 +49,14 @@ def test_invalid_answer_is_explained_and_asked_again(configure, tmp_path):
 
 def test_options_need_no_terminal(configure, tmp_path, monkeypatch):
     monkeypatch.setenv("AWS_REGION", "us-west-2")
+    monkeypatch.setenv("CLOUDKNOT_S3_BUCKET", "mine-2")
+    monkeypatch.setenv("CLOUDKNOT_ECR_REPO", "other-images")
     done = configure("--region", "eu-west-1", "--s3-bucket", "mine-2", "--profile", "lab", "--ecr-repo", "images")
     assert done.exit_code == 0
     assert "[" not in done.output
     assert "The environment variable AWS_REGION wins over the saved region." in done.output
+    assert "The environment variable CLOUDKNOT_ECR_REPO wins over the saved ecr-repo." in done.output
+    assert "CLOUDKNOT_S3_BUCKET" not in done.output
     assert saved(tmp_path).splitlines() == [
         *("[aws]", "profile = lab", "region = eu-west-1", "s3-bucket = mine-2", "ecr-repo = images")
     ]
