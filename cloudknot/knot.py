@@ -15,7 +15,7 @@ from cloudknot.aws.images.ecr import repository_of
 from cloudknot.deploy.account.buckets import clouds_of
 from cloudknot.deploy.account.clobber import Extras, UsedPars, clobber_knot, clobber_shared
 from cloudknot.deploy.knot_stack import JobDefinition, KnotResources, deploy_knot, find_knot
-from cloudknot.deploy.pars import Pars, mark_clobbered
+from cloudknot.deploy.pars import Pars, check_pars, mark_clobbered
 from cloudknot.deploy.plan import plan_knot
 from cloudknot.deploy.prerequisites import make_prerequisites
 from cloudknot.display.progress import progress_line
@@ -184,6 +184,7 @@ class Knot:
         template: str | PathLike[str] | None = None,
         compute: Knot | str | None = None,
     ) -> None:
+        check_pars(pars)
         options = KnotOptions.make(
             name=name, pars_policies=pars_policies, docker_image=docker_image, base_image=base_image, func=func,
             image_script_path=image_script_path, image_work_dir=image_work_dir, username=username,

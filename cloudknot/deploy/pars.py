@@ -281,6 +281,21 @@ def make_pars(plan: ParsPlan) -> Pars:
     return pars
 
 
+def check_pars(pars: object) -> None:
+    """Refuse an argument ``pars`` of `Knot` that is not a `Pars`."""
+    if pars is None or isinstance(pars, Pars):
+        return
+    # Knot(name, f) passes the function as the second parameter, which is pars. Without func=, the knot of that name
+    # would go on running its earlier function.
+    if callable(pars):
+        refuse(
+            problem=f"{argument('pars', pars)} is a function, not a Pars.",
+            fix=f"Pass it by keyword: func={getattr(pars, '__name__', 'f')}.",
+        )
+    name = pars if isinstance(pars, str) else "lab"
+    refuse(problem=f"{argument('pars', pars)} is not a Pars.", fix=f"Pass for example pars=cloudknot.Pars({name!r}).")
+
+
 def mark_clobbered(pars: Pars) -> None:
     """Mark a Pars as clobbered after its resources were deleted without it."""
     pars._clobbered = True

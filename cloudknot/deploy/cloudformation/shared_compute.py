@@ -88,7 +88,7 @@ def _owner(cloud: Cloud, name: str) -> tuple[str, StackState]:
     if state is None or not state.usable:
         status = f" that is ready (its status is {state.status})" if state else ""
         raise ResourceDoesNotExistException(
-            f"There is no knot {name!r}{status} in {cloud.region}, whose queue and machines compute={name!r} means. "
+            f"There is no knot {name!r}{status} in {cloud.place}, whose queue and machines compute={name!r} means. "
             f"Create it first: Knot({name!r}, func=...). To see all knots, run `cloudknot list`.",
             operation="cloudformation:DescribeStacks",
         )

@@ -153,6 +153,11 @@ def unknown_knot(world: World) -> None:
 
 
 @AREA.case
+def function_in_the_place_of_pars(world: World) -> list[Exception]:
+    return [error_of(lambda: ck.Knot("x", square)), error_of(lambda: ck.Knot("x", pars="lab"))]  # type: ignore[arg-type]
+
+
+@AREA.case
 def policies_beside_pars(world: World) -> None:
     shared = ck.Pars("shared-by-messages", cloud=world.cloud)
     ck.Knot(name="x", func=square, pars=shared, pars_policies=["AmazonS3FullAccess"], cloud=world.cloud)
