@@ -189,6 +189,12 @@ def _check(func: object) -> None:
             problem=f"{_name(func)!r} is an async generator function, but a job can only call plain functions.",
             fix="Make it a plain function that returns a list.",
         )
+    if any(map(inspect.isgeneratorfunction, parts)):
+        # The call returns a generator before its first line runs, and no generator can be pickled.
+        refuse(
+            problem=f"{_name(func)!r} is a generator function (it has a yield), and a generator cannot leave a job.",
+            fix=f"Return a list: def run(*args): return list({_name(func)}(*args))",
+        )
 
 
 def _pack(func: object, by_value: tuple[str, ...]) -> tuple[bytes, Fingerprint, LocalModules, ModuleState]:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -367,6 +367,10 @@ def test_error_names_unpicklable_part_of_function(func: Callable[..., Any], part
 async def asynchronous() -> None: ...
 
 
+def items(x: int) -> Iterator[int]:
+    yield x
+
+
 async def asynchronous_items() -> AsyncIterator[int]:
     yield 1
 
@@ -378,6 +382,8 @@ async def asynchronous_items() -> AsyncIterator[int]:
         (None, "func=None is not callable"),
         (asynchronous, r"async function.*asyncio\.run\(asynchronous"),
         (asynchronous_items, "async generator function.*list"),
+        (items, r"'items' is a generator function .*return list\(items\(\*args\)\)"),
+        (functools.partial(items), "generator function"),
     ],
 )
 def test_make_program_refuses_unsupported_function(func: Any, message: str) -> None:
