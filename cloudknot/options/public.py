@@ -79,7 +79,8 @@ def _shortened(error: CloudknotError) -> CloudknotError:
     """Return the error without the lines of cloudknot and of libraries, its own and those of its causes.
 
     A cause keeps its lines if one of them is the user's, for example in a method ``__reduce__``. Any other cause shows
-    only its message, and nothing before it.
+    only its message, and nothing before it. An error that no code named as a cause is not shown, unless it is one of
+    cloudknot or the user's.
     """
     shown: BaseException | None = error
     while shown is not None:
@@ -88,8 +89,19 @@ def _shortened(error: CloudknotError) -> CloudknotError:
         shown.__traceback__ = None
         if not isinstance(shown, CloudknotError):
             shown.__cause__, shown.__suppress_context__ = None, True
+        elif _is_internal(shown.__context__):
+            shown.__suppress_context__ = True
         shown = shown.__cause__ or (None if shown.__suppress_context__ else shown.__context__)
     return error
+
+
+def _is_internal(context: BaseException | None) -> bool:
+    """Return whether an error that was being handled is of no use to a user: it arose inside cloudknot."""
+    return (
+        isinstance(context, Exception)
+        and not isinstance(context, CloudknotError)
+        and not _passes_user(context.__traceback__)
+    )
 
 
 def _passes_user(traceback: TracebackType | None) -> bool:

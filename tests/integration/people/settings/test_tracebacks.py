@@ -47,6 +47,11 @@ ON_EMBEDDED_CLOUD = {
         "ResourceDoesNotExistException: There is no knot 'no-such' in the",
     ),
     "wrong key": ("ck.Knot('x', cloud=unknown)", "CredentialsError: AWS does not know your access key"),
+    "element without its package": (
+        "import numpy; knot.map([numpy.float64(1)])",
+        "CloudknotInputError: Element 0 of the input needs numpy",
+    ),
+    "function in the place of pars": ("ck.Knot('lines', abs)", "CloudknotInputError: pars=<built-in function abs>"),
     "bad element": ("import threading; knot.map([1, threading.Lock()])", "CloudknotInputError: "),
     "bad function": ("import socket\ns = socket.socket()\nck.Knot('x', func=lambda x: s)", "InputError: "),
     "bad option of map": ("knot.map([1], chunksize=0)", "CloudknotInputError: chunksize=0"),
@@ -140,3 +145,4 @@ def assert_short(lines: list[str], sentence: str) -> None:
     # Title, the user's line, and one line of cloudknot; Python adds a line of code and one of markers to each.
     assert before <= 9, text
     assert not [line for line in lines if "botocore/" in line or "urllib3/" in line], text
+    assert "During handling of the above exception" not in text
