@@ -39,3 +39,11 @@ def remedy(obj: object) -> str:
     """Return an expression that makes such a generator for one element; empty if the object is none."""
     kinds = ((kind.__module__, kind.__qualname__) for kind in type(obj).__mro__)
     return next((_GENERATORS[kind] for kind in kinds if kind in _GENERATORS), "")
+
+
+def public_name(obj: object) -> str:
+    """Return the name of a generator's class as its documentation has it, such as ``numpy.random.Generator``."""
+    kind = type(obj)
+    private = ("mtrand", "bit_generator", "__main__")
+    parts = [part for part in kind.__module__.split(".") if part not in private and not part.startswith("_")]
+    return ".".join([*parts, kind.__qualname__])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from cloudknot.errors import CloudknotInputError
 from cloudknot.program.inputs.needs import LackingPackages
+from cloudknot.program.inputs.random_state import SharedGenerators
 from cloudknot.worker.s3.limits import PART_SIZE
 from cloudknot.worker.wire.buffers import PieceFile, Pieces, size_of
 from cloudknot.worker.wire.input_index import OFFSET_SIZE, pack_entry
@@ -52,6 +53,7 @@ class InputPacker:
 
     def __init__(self, elements: Iterable[object], dump: Dump, starmap: bool, calls: CallCheck | None = None) -> None:
         self._elements, self._dump, self._starmap, self._calls = elements, dump, starmap, calls
+        self._generators = SharedGenerators()
         self.count = 0
         self.lengths: list[int] = []
 
@@ -66,6 +68,7 @@ class InputPacker:
     def _pickle(self, index: int, element: object) -> Pieces:
         if self._starmap:
             element = self._arguments(index, element)
+        self._generators.check(index, element)
         file = PieceFile()
         try:
             self._dump(file, element)

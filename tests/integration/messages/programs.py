@@ -6,13 +6,13 @@ import importlib
 import random
 import sqlite3
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from cloudknot.program.checks.changed_modules import warn_of_later_changes
-from cloudknot.program.inputs.random_state import warn_of_shared
+from cloudknot.program.inputs.random_state import SharedGenerators, warn_of_shared
 from cloudknot.program.program import make_program
 from cloudknot.program.script import make_script
 from tests.helpers.functions import square
@@ -50,6 +50,14 @@ def async_generator_function(world: World) -> object:
 
 
 @AREA.case
+def generator_function(world: World) -> object:
+    def count() -> Iterator[int]:
+        yield 1
+
+    return make_program(count)
+
+
+@AREA.case
 def function_with_connection(world: World) -> object:
     connection = sqlite3.connect(":memory:")
     return make_program(lambda x: (connection, x))
@@ -81,6 +89,13 @@ def function_with_generator_of_random_numbers(world: World) -> object:
 @AREA.case
 def generator_of_random_numbers_for_all_elements(world: World) -> None:
     warn_of_shared({"generator": random.Random(1)})
+
+
+@AREA.case
+def generator_in_two_elements(world: World) -> None:
+    generator, shared = random.Random(1), SharedGenerators()
+    shared.check(0, (1, generator))
+    shared.check(1, (2, generator))
 
 
 @AREA.case

@@ -1,10 +1,13 @@
 """Generators of random numbers that a function brings along: which are found, and which travel by name."""
 
+import argparse
 import functools
+import logging
 import pickle
 import random
 import subprocess
 import sys
+import types
 import warnings
 from random import gauss
 
@@ -14,13 +17,15 @@ from numpy.random import rand
 
 from cloudknot.program import pickling
 from cloudknot.program.fingerprint import Fingerprint
-from cloudknot.program.inputs.random_state import warn_of_generators, warn_of_shared
+from cloudknot.program.inputs.random_state import SharedGenerators, warn_of_generators, warn_of_shared
 
 rng = np.random.default_rng(1)
 legacy = np.random.RandomState(2)
 twister = random.Random(3)
 system = random.SystemRandom()
 boxes = {"first": [rng]}
+normal, uniform, unit, legacy_rand = rng.normal, twister.uniform, twister.random, legacy.rand
+of_library, namespace = argparse.Namespace(own=twister), types.SimpleNamespace(own=twister)
 
 
 class Simulation:
@@ -43,6 +48,10 @@ simulation = Simulation(twister)
 
 def use_global(x):
     return rng.random()
+
+
+def use_methods(x):
+    return normal() + x
 
 
 def use_inner(x):
@@ -85,16 +94,34 @@ def closure():
 @pytest.mark.parametrize(
     ("function", "place", "remedy"),
     [
-        (use_global, "the global 'rng' that use_global uses (a numpy.random._generator.Generator)", "default_rng("),
-        (use_inner, "the global 'legacy' that use_inner uses (a numpy.random.mtrand.RandomState)", "RandomState("),
+        (use_global, "the global 'rng' that use_global uses (a numpy.random.Generator)", "default_rng("),
+        (use_inner, "the global 'legacy' that use_inner uses (a numpy.random.RandomState)", "RandomState("),
         (call_other, "the global 'rng' that use_global uses", "default_rng("),
-        (use_box, "item 0 (a numpy.random._generator.Generator)", "default_rng("),
+        (
+            use_box,
+            "item 0, in the value of key 'first', in the global 'boxes' that use_box uses (a numpy.random.Generator)",
+            "default_rng(",
+        ),
+        (
+            use_methods,
+            "the global 'normal' that use_methods uses (a method of a numpy.random.Generator)",
+            "default_rng(",
+        ),
+        (lambda x: uniform(x, 2), "the global 'uniform' that", "random.Random("),
+        (lambda x: unit(), "the global 'unit' that <lambda> uses (a method of a random.Random)", "random.Random("),
+        (lambda x: legacy_rand(), "(a method of a numpy.random.RandomState)", "RandomState("),
+        (
+            lambda x: of_library,
+            "attribute 'own' of the Namespace object, in the global 'of_library'",
+            "random.Random(",
+        ),
+        (lambda x: namespace, "attribute 'own' of the SimpleNamespace object, in", "random.Random("),
         (use_default, "the default of the argument 'generator' of use_default (a random.Random)", "random.Random("),
         (use_keyword_default, "the default of the argument 'generator'", "RandomState("),
         (closure(), "the closure variable 'inner'", "default_rng("),
         (decorated, "the global 'rng' that use_global uses", "default_rng("),
         (functools.partial(Simulation.draw, Simulation(rng)), "the attribute 'own' of the Simulation object", "rng("),
-        (Bits().draw, "'bits' of the class Bits (a numpy.random._pcg64.PCG64)", "default_rng("),
+        (Bits().draw, "'bits' of the class Bits (a numpy.random.PCG64)", "default_rng("),
         (use_instance, "", "cloudknot.seed(1)"),
         (functools.lru_cache(use_global), "the global 'rng'", "default_rng("),
     ],
@@ -129,6 +156,37 @@ def test_generator_in_kwargs_is_named():
     with pytest.warns(UserWarning, match="value of 'options' in kwargs holds a generator") as caught:
         warn_of_shared({"scale": 2, "options": {"rng": twister}})
     assert len(caught) == 1
+
+
+def check_elements(*elements):
+    shared = SharedGenerators()
+    for index, element in enumerate(elements):
+        shared.check(index, element)
+
+
+@pytest.mark.parametrize("elements", [(rng, rng), ((0, rng), (1, rng), (2, rng)), (simulation, Simulation(twister))])
+def test_generator_in_several_elements_is_named_once(elements):
+    with pytest.warns(UserWarning, match=r"Elements 0 and 1 .* same generator .*cloudknot\.seed\(1\)") as caught:
+        check_elements(*elements)
+    assert len(caught) == 1
+
+
+def test_generators_of_single_elements_get_no_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_elements((0, rng), (1, np.random.default_rng(1)), (2, rng))
+        check_elements(simulation)
+        check_elements((0, np.random.rand), (1, np.random.rand))
+
+
+logger = logging.getLogger("of-library")
+logger.own = twister
+
+
+def test_object_that_travels_by_name_is_not_searched():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_generators(lambda x: logger.info(x), "f")
 
 
 @pytest.mark.parametrize("method", [random.random, gauss, random.randint, rand, np.random.normal])
