@@ -97,6 +97,13 @@ class UnknownArgumentError(CloudknotInputError, TypeError):
     """A keyword argument that the function does not have. Nothing was created or submitted."""
 
 
+class JobTraceback(Exception):
+    """The traceback in a job: the cause of an exception that the user's function raised there.
+
+    The exception is the user's own, so its class does not show that it comes from a job.
+    """
+
+
 def refuse(*, problem: str, fix: str, cause: str = "") -> NoReturn:
     """Raise `CloudknotInputError` with a message of complete sentences: problem, cause, fix.
 

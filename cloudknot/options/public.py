@@ -1,7 +1,8 @@
 """The surface of the public classes: misspelt keywords are refused with near matches, and errors are short.
 
 An error of cloudknot says problem, cause and fix. Its lines inside cloudknot help nobody but its developers, who set
-``CLOUDKNOT_TRACEBACK=1``. All other exceptions keep all lines.
+``CLOUDKNOT_TRACEBACK=1``. Nor do they for an exception of the user's function, whose cause is the traceback in the
+job. All other exceptions keep all lines.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar, cast
 
-from cloudknot.errors import CloudknotError, UnknownArgumentError
+from cloudknot.errors import CloudknotError, JobTraceback, UnknownArgumentError
 from cloudknot.options.validators import near_matches
 
 C = TypeVar("C", bound=type)
@@ -57,6 +58,11 @@ def public_function(function: F) -> F:
             if os.environ.get(VARIABLE):
                 raise
             raise _shortened(error)  # noqa: B904 - the same error
+        except Exception as error:
+            if os.environ.get(VARIABLE) or not isinstance(error.__cause__, JobTraceback):
+                raise
+            # A notebook shows ten lines of code for each function of cloudknot that the error passes.
+            raise error.with_traceback(None)  # noqa: B904 - the same error
 
     return cast("F", call)
 

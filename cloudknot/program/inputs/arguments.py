@@ -70,7 +70,7 @@ class CallCheck:
             raise CloudknotInputError(
                 f"kwargs do not fit {self._shown()}: {error}. Nothing was submitted. Correct the name of this "
                 "argument, or remove it."
-            ) from error
+            ) from None
 
     def check_first(self, element: object) -> None:
         """Check the first element, before anything is stored. Without starmap it stands for all of them.
@@ -111,7 +111,7 @@ class CallCheck:
             raise CloudknotInputError(
                 f"{self._shown()} cannot be called with one element: {error}. map passes each element as one "
                 f"argument. Nothing was submitted. {self._fix_of_single(element)}"
-            ) from error
+            ) from None
         self._warn_of_decorated(1)
 
     def check_number(self, index: int, number: int) -> None:
@@ -130,7 +130,7 @@ class CallCheck:
             raise CloudknotInputError(
                 f"Element {index} of the input has {_arguments(number)}, and {self._shown()} cannot be called with "
                 f"{'it' if number == 1 else 'them'}: {error}. Nothing was submitted. {self._fix_of_number()}"
-            ) from error
+            ) from None
         if not self._fitting:
             self._warn_of_decorated(number)
         self._fitting.add(number)

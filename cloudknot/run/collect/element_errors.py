@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from cloudknot.errors import BatchJobFailedError, CloudknotError, DependencyFailedError, ElementError
+from cloudknot.errors import BatchJobFailedError, CloudknotError, DependencyFailedError, ElementError, JobTraceback
 from cloudknot.run.collect.job_failures import Ending
 from cloudknot.worker.wire import by_value
 from cloudknot.worker.wire.by_value import OtherPythonError
@@ -77,7 +77,7 @@ class Place:
         return f"{self}{attempt}. {self.log_hint()}".rstrip(" .")
 
 
-class RemoteTraceback(Exception):
+class RemoteTraceback(JobTraceback):
     """The traceback in the job, as text: the ``__cause__`` of an exception that an element raised.
 
     Attributes

@@ -115,7 +115,7 @@ def _check_arguments(program: Program, kwargs: Mapping[str, object]) -> None:
             f"{program.name}{shown(program.call_signature)} cannot be called with one list: {error}. reduce calls the "
             "function once, with the list of all results. Nothing was submitted. To combine the results two by two, "
             f"pass functools.partial(functools.reduce, {_expression(program)})."
-        ) from error
+        ) from None
 
 
 def _check_image(program: Program, image: Program | None, packages: ImagePackages | None) -> None:

@@ -120,7 +120,7 @@ def _check_arguments(program: Program | None, run: Run) -> None:
                 f"{program.name}{shown(program.call_signature)} cannot be called with {arguments}, as the map does: "
                 f"{error}. Nothing was submitted. Give the new function the parameters of the earlier one, or map the "
                 "elements again."
-            ) from error
+            ) from None
 
 
 def report_newer_function(cloud: Cloud, run: Run) -> None:

@@ -51,6 +51,10 @@ ON_EMBEDDED_CLOUD = {
         "import numpy; knot.map([numpy.float64(1)])",
         "CloudknotInputError: Element 0 of the input needs numpy",
     ),
+    "element of another number": (
+        "ck.Knot('lines-of-job', func=divide).map([(1, 2)], starmap=True)",
+        "CloudknotInputError: Element 0 of the input has 2 arguments",
+    ),
     "function in the place of pars": ("ck.Knot('lines', abs)", "CloudknotInputError: pars=<built-in function abs>"),
     "bad element": ("import threading; knot.map([1, threading.Lock()])", "CloudknotInputError: "),
     "bad function": ("import socket\ns = socket.socket()\nck.Knot('x', func=lambda x: s)", "InputError: "),
@@ -104,7 +108,15 @@ def test_error_of_function_shows_its_line_in_job_and_no_line_of_botocore(cloud: 
     assert any("return 1 / x" in line or ", in divide" in line for line in lines)
     assert "ZeroDivisionError: division by zero" in lines
     assert not [line for line in lines if "botocore" in line or "urllib3" in line]
-    assert len(lines) <= 30, "\n".join(lines)
+    # The last part is the error in this session, with one line of cloudknot.
+    assert len([line for line in lines if line.startswith('  File "') and "cloudknot/" in line]) == 1, lines
+    assert len(lines) <= 20, "\n".join(lines)
+
+
+def test_error_of_function_has_all_lines_for_developers(cloud: ck.LocalCloud, knot: ck.Knot) -> None:
+    local = {"CLOUDKNOT_CLOUD": "local", "CLOUDKNOT_LOCAL_DIR": str(cloud.directory), "CLOUDKNOT_TRACEBACK": "1"}
+    lines = output_of("ck.Knot('lines-of-job', func=divide).map([1, 0]).result(300)", local)
+    assert any("element_future.py" in line for line in lines)
 
 
 def test_line_of_user_that_refuses_to_be_pickled_is_shown(cloud: ck.LocalCloud, knot: ck.Knot) -> None:
