@@ -121,7 +121,8 @@ def start_run(
     """
     check_image(target, elements)
     check_overrides(options.overrides, target.max_vcpus, target.fargate)
-    _warn(target, program, options)
+    warn_of_shared(options.kwargs)
+    warn_of_changes(target, program)
     calls = CallCheck(program, options.kwargs, options.starmap)
     source_or_elements = _checked(elements, calls)
     if source_or_elements is None:
@@ -146,9 +147,8 @@ def start_run(
     return Run.of(first_round(submission, record, choices))
 
 
-def _warn(target: Target, program: Program | None, options: MapOptions) -> None:
-    """Issue warnings about values that each job gets as a copy, and that may not be those of this session."""
-    warn_of_shared(options.kwargs)
+def warn_of_changes(target: Target, program: Program | None) -> None:
+    """Issue a UserWarning if values of the user's modules have changed since the knot was made."""
     if program and program.state:
         from cloudknot.program.checks.changed_modules import warn_of_later_changes
 

@@ -5,6 +5,7 @@ import logging
 import pytest
 
 import cloudknot as ck
+from tests.helpers import functions
 from tests.helpers.waiting import LONG
 
 
@@ -28,6 +29,10 @@ def fail_again(x):
 
 def scaled(x, scale=1):
     return x * scale
+
+
+def with_level(x):
+    return functions.square(x), functions.LEVEL
 
 
 def needs_two(x, y):
@@ -68,6 +73,15 @@ def warnings_of(caplog):
     """Return the warnings that retries have logged."""
     texts = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     return [text for text in texts if "retry" in text]
+
+
+def test_change_of_module_between_knot_and_retry_is_named(failed, cloud, monkeypatch):
+    monkeypatch.setattr(functions, "LEVEL", 5, raising=False)
+    knot = knot_of(cloud, with_level)
+    monkeypatch.setattr(functions, "LEVEL", 6)
+    with pytest.warns(UserWarning, match=r"tests\.helpers\.functions\.LEVEL changed after the knot 'again' was made"):
+        future = failed.retry_failed(knot=knot)
+    assert future.result(LONG) == [0, (1, 5), 2, (9, 5), 4]
 
 
 def test_fixed_function_makes_only_missing_results_and_record_names_both(failed, cloud):
