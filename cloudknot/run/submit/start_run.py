@@ -121,8 +121,7 @@ def start_run(
     """
     check_image(target, elements)
     check_overrides(options.overrides, target.max_vcpus, target.fargate)
-    warn_of_shared(options.kwargs)
-    warn_of_changes(target, program)
+    warn_of_copies(target, program, options.kwargs)
     calls = CallCheck(program, options.kwargs, options.starmap)
     source_or_elements = _checked(elements, calls)
     if source_or_elements is None:
@@ -147,8 +146,9 @@ def start_run(
     return Run.of(first_round(submission, record, choices))
 
 
-def warn_of_changes(target: Target, program: Program | None) -> None:
-    """Issue a UserWarning if values of the user's modules have changed since the knot was made."""
+def warn_of_copies(target: Target, program: Program | None, kwargs: Mapping[str, object] | None = None) -> None:
+    """Issue warnings about values that each job gets as a copy, and that may not be those of this session."""
+    warn_of_shared(kwargs or {})
     if program and program.state:
         from cloudknot.program.checks.changed_modules import warn_of_later_changes
 

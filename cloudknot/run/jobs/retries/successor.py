@@ -12,7 +12,7 @@ from cloudknot.errors import CloudknotError, CloudknotInputError, refuse
 from cloudknot.options import streams
 from cloudknot.program.inputs.arguments import CallCheck, shown
 from cloudknot.run.submit.overrides import check_overrides
-from cloudknot.run.submit.start_run import Target, check_image, warn_of_changes
+from cloudknot.run.submit.start_run import Target, check_image, warn_of_copies
 
 if TYPE_CHECKING:
     from cloudknot.aws import Cloud
@@ -75,7 +75,7 @@ def successor_of(knot: Any, run: Run, cloud: Cloud) -> Successor:
     _refuse_other_place(successor.target.knot, there, cloud)
     check_image(successor.target, ())
     _check_arguments(successor.program, run)
-    warn_of_changes(successor.target, successor.program)
+    warn_of_copies(successor.target, successor.program)
     return successor
 
 
