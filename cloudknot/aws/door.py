@@ -13,8 +13,9 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar, cast
 from urllib.parse import urlsplit
 
-from cloudknot.aws.error_table import SILENCE, translate
+from cloudknot.aws.error_table import SILENCE, translate, translate_creation
 from cloudknot.aws.sdk import forks
+from cloudknot.aws.sdk.settings.credentials import check_key
 from cloudknot.aws.sdk.timestamps import parse_quickly
 from cloudknot.aws.sdk.transfer import add_transfer_methods
 from cloudknot.errors import CloudknotError, CredentialsError
@@ -65,6 +66,17 @@ def _is_aws(url: str) -> bool:
     """Return whether an endpoint belongs to AWS."""
     host = urlsplit(url).hostname or ""
     return host.endswith((".amazonaws.com", ".amazonaws.com.cn", ".api.aws", ".amazonaws.eu"))
+
+
+def _check_endpoint(url: str) -> None:
+    """Raise a ValueError for an endpoint that no request can reach."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"the endpoint {url!r} is not an address such as http://127.0.0.1:4566")
+    try:
+        _ = parts.port
+    except ValueError:
+        raise ValueError(f"the endpoint {url!r} has a port that is not from 0 to 65535") from None
 
 
 class Door:
@@ -205,16 +217,21 @@ class Door:
         )
         in_the_path = config.merge(Config(s3={"addressing_style": "path"}))
         try:
+            if self._endpoint_url:
+                _check_endpoint(self._endpoint_url)
             # Other servers than AWS have no host name for each bucket, so the bucket goes into the path.
             if service == "s3" and self._endpoint_url and not _is_aws(self._endpoint_url):
                 return self._new_client(service, in_the_path)
             client = self._new_client(service, config)
+            _check_endpoint(str(client.meta.endpoint_url))
+            check_key(self.session())
             # The user's AWS files and variables may name another server, too.
             if service == "s3" and not _is_aws(client.meta.endpoint_url):
                 return self._new_client(service, in_the_path)
             return client
-        except BotoCoreError as error:
-            raise translate(error, service) from None
+        # botocore lets errors of the credential_process and of endpoints pass as Python raises them.
+        except (BotoCoreError, ValueError, FileNotFoundError, PermissionError) as error:
+            raise translate_creation(error, service) from None
 
     def _new_client(self, service: str, config: Config) -> BaseClient:
         from cloudknot.aws.sdk.descriptions import SERVICES

@@ -15,6 +15,7 @@ from cloudknot.aws.sdk.settings.profiles import file_error
 from cloudknot.errors import (
     ClockSkewError,
     CloudError,
+    CloudknotConfigurationError,
     CloudknotError,
     CredentialsError,
     PermissionDeniedError,
@@ -60,6 +61,10 @@ THROTTLED = "AWS received too many {operation} calls in a short time. Wait a min
 BAD_PARAMETERS = (
     "{operation} was not called, because boto3 does not accept its parameters. Upgrade boto3 "
     "(`pip install --upgrade boto3`) and try again. boto3's error: {error}"
+)
+UNUSABLE_SETTINGS = (
+    "boto3 cannot use your AWS settings for {operation}: {error}. Correct the setting in AWS's config or credentials "
+    "file, or in an environment variable that begins with AWS_. `aws configure list` shows the settings in use."
 )
 PROBLEMS: dict[type[CloudError], str] = {
     ResourceDoesNotExistException: "{operation} needs a resource that does not exist{where}. Check its name, and the "
@@ -180,12 +185,35 @@ def translate(
     if isinstance(error, _login_errors()) or is_failed_renewal(error):
         problem = f"Your AWS login has ended or cannot be used: {str(error).rstrip('.')}."
         return CredentialsError(f"{problem} {RENEW_CREDENTIALS}")
+    # Of the errors of the system, only those about a file have its name: for example a token that a setting names.
+    if isinstance(error, OSError) and error.filename:
+        return _unusable(error, operation)
     if isinstance(error, exceptions.ParamValidationError):
         text = BAD_PARAMETERS.format(operation=operation, error=error)
         return CloudError(text, code="ParamValidationError", operation=operation)
     if isinstance(error, exceptions.InvalidRegionError | exceptions.EndpointConnectionError) and region:
         return _unreachable(error, operation, silence, region, place)
     return _unanswered(error, operation, silence, place)
+
+
+def translate_creation(error: Exception, service: str) -> CloudknotError:
+    """Return the cloudknot error for a client that boto3 cannot make. The caller raises it ``from None``."""
+    from botocore import exceptions
+
+    if isinstance(error, exceptions.InvalidRegionError):
+        try:
+            check_region(str(error.kwargs["region_name"]))
+        except RegionException as misspelt:
+            return misspelt
+    translated = translate(error, service)
+    # Only a look for the credentials of a machine or a container sends requests at this time.
+    asks = isinstance(error, exceptions.HTTPClientError | exceptions.MetadataRetrievalError)
+    return translated if asks or type(translated) is not CloudError else _unusable(error, service)
+
+
+def _unusable(error: Exception, operation: str) -> CloudknotConfigurationError:
+    text = UNUSABLE_SETTINGS.format(operation=operation, error=str(error).rstrip("."))
+    return CloudknotConfigurationError(text)
 
 
 def _unanswered(error: Exception, operation: str, silence: str, place: str) -> CloudError:

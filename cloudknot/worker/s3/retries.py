@@ -86,6 +86,9 @@ def trouble_of(error: BaseException) -> Trouble | None:
     lost = isinstance(error, exceptions.CredentialRetrievalError | exceptions.MetadataRetrievalError)
     if lost or is_failed_renewal(error):
         return Trouble.NO_CREDENTIALS
+    # Of the errors of the system, only those about a file have its name: a file that AWS settings name is missing.
+    if isinstance(error, OSError) and error.filename:
+        return None
     unanswered = exceptions.HTTPClientError | exceptions.IncompleteReadError | ResponseParserError | OSError
     return Trouble.UNANSWERED if isinstance(error, unanswered) else None
 

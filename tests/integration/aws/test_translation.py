@@ -173,6 +173,48 @@ def test_error_without_network_advises_to_check_network():
         door.call("sts", "get_caller_identity")
 
 
+KEY_LINES = "aws_access_key_id = AKIAEXAMPLE\naws_secret_access_key = x\n"
+ROLE_LINES = "role_arn = arn:aws:iam::123456789012:role/lab\n"
+
+
+@pytest.mark.parametrize(
+    ("config", "variables", "kind", "named"),
+    [
+        (KEY_LINES, {"AWS_DEFAULT_REGION": " eu-west-1 "}, ck.RegionException, "Near matches: eu-west-1"),
+        (f'{KEY_LINES}region = "eu-west-1"\n', {}, ck.RegionException, "Near matches: eu-west-1"),
+        (
+            "aws_access_key_id = AKIA\naws_secret_access_key =\n",
+            {},
+            ck.CredentialsError,
+            "secret_access_key is missing",
+        ),
+        ("aws_access_key_id =\naws_secret_access_key = x\n", {}, ck.CredentialsError, "access_key_id is missing"),
+        ("credential_process = /no/such/tool\n", {}, ck.CloudknotConfigurationError, "/no/such/tool"),
+        ("credential_process = echo hi\n", {}, ck.CloudknotConfigurationError, "aws configure list"),
+        (f"{ROLE_LINES}credential_source = Moon\n", {}, ck.CloudknotConfigurationError, "Moon"),
+        (f"{ROLE_LINES}source_profile = absent\n", {}, ck.CloudknotConfigurationError, "absent"),
+        (f"{ROLE_LINES}web_identity_token_file = /no/token\n", {}, ck.CloudknotConfigurationError, "/no/token"),
+        ("sso_session = lab\n", {}, ck.CloudknotConfigurationError, "lab"),
+        (KEY_LINES, {"AWS_ENDPOINT_URL": "localhost:4566"}, ck.CloudknotConfigurationError, "localhost:4566"),
+        (KEY_LINES, {"AWS_ENDPOINT_URL": "http://127.0.0.1:99999"}, ck.CloudknotConfigurationError, "0 to 65535"),
+        (KEY_LINES, {"AWS_ENDPOINT_URL_STS": "ftp://lab"}, ck.CloudknotConfigurationError, "ftp://lab"),
+    ],
+)
+def test_unusable_setting_is_named_and_not_taken_for_a_network_fault(
+    tmp_path, monkeypatch, config, variables, kind, named
+):
+    (tmp_path / "config").write_text(f"[default]\n{config}")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    for name, value in ({} if "region =" in config else {"AWS_DEFAULT_REGION": "us-east-1"} | variables).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(kind) as caught:
+        Door({}).call("sts", "get_caller_identity")
+    assert named in str(caught.value)
+    assert "network" not in str(caught.value)
+
+
 def test_error_without_sso_login_gives_login_command(tmp_path, monkeypatch):
     config = tmp_path / "config"
     config.write_text(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from botocore import exceptions
 
-from cloudknot.aws.error_table import translate
+from cloudknot.aws.error_table import translate, translate_creation
 from cloudknot.aws.permissions.managed_policies import policy_arns
 from cloudknot.aws.permissions.policies import Scope, policy
 from cloudknot.worker.s3.answers import WrongAnswer
@@ -55,6 +55,15 @@ def requests_without_answer(world: World) -> list[Exception]:
         translate(exceptions.ReadTimeoutError(endpoint_url="https://s3.amazonaws.com/"), "s3:GetObject"),
         translate(exceptions.IncompleteReadError(actual_bytes=10, expected_bytes=1000), "batch:SubmitJob"),
         translate(WrongAnswer("it lacks jobId"), "batch:SubmitJob"),
+    ]
+
+
+@AREA.case
+def settings_that_boto3_cannot_use(world: World) -> list[Exception]:
+    return [
+        translate_creation(exceptions.InvalidRegionError(region_name=" eu-west-1"), "sts"),
+        translate_creation(ValueError("Invalid endpoint: localhost:4566"), "sts"),
+        translate(FileNotFoundError(2, "No such file or directory", "/no/token"), "sts:get_caller_identity"),
     ]
 
 

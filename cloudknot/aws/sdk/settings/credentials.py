@@ -10,6 +10,7 @@ from cloudknot.aws.sdk.settings.variables import CREDENTIALS
 
 if TYPE_CHECKING:
     from botocore.exceptions import NoCredentialsError, PartialCredentialsError
+    from botocore.session import Session
 
 NO_CREDENTIALS = (
     "No AWS credentials were found{place}.{reason} To run on AWS, run `aws configure`, or set the environment "
@@ -30,6 +31,22 @@ _PLACES = {
     "env": ("in the environment variables", "Set the missing variable, or unset the other."),
 }
 """Place and fix for half a key, by botocore's name of the provider of credentials."""
+
+
+def check_key(session: Session) -> None:
+    """Raise botocore's own error for a key of which one part is empty, as in ``aws_secret_access_key =``.
+
+    botocore signs requests with such a key. Other providers are not asked, because that may send requests.
+    """
+    from botocore.exceptions import PartialCredentialsError
+
+    credentials = session.get_credentials()
+    if credentials is None or credentials.method not in _PLACES:
+        return
+    parts = {"aws_access_key_id": credentials.access_key, "aws_secret_access_key": credentials.secret_key}
+    for name, part in parts.items():
+        if not part:
+            raise PartialCredentialsError(provider=credentials.method, cred_var=name)
 
 
 def missing_credentials(error: NoCredentialsError | PartialCredentialsError, place: str) -> str:
