@@ -56,7 +56,7 @@ def _settings() -> dict[str, SavedSetting]:
     }
 
 
-@click.command()
+@click.command(short_help="Save your settings.")
 @click.option("--profile", help="The AWS profile with your credentials, from `aws configure`.")
 @click.option("--region", help="The AWS region, for example eu-west-1.")
 @click.option("--s3-bucket", help="The S3 bucket for inputs and results.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cloudknot.cli.choice import choose_from, of_a_cloud
-from cloudknot.cli.output import as_time, echo_table
+from cloudknot.cli.output import as_time, confirm, echo_table
 
 if TYPE_CHECKING:
     from cloudknot.aws.cloud import Cloud
@@ -126,7 +126,7 @@ def _publish(cloud: Cloud, image: Image, repository: str | None) -> str:
     return f"{uri}  {image.platform}, {count} packages"
 
 
-@click.command()
+@click.command(short_help="Delete images that no knot uses any more.")
 @click.option(
     "--days", type=click.IntRange(min=0), default=DAYS, show_default=True, help="Keep images that are younger."
 )
@@ -150,7 +150,7 @@ def prune(days: int, dry_run: bool, yes: bool, cloud: str | None, region: str | 
     chosen, before = choose_from(cloud, region, profile), datetime.now(UTC) - timedelta(days=days)
     unused = find_unused(chosen, needed_revisions(chosen, before), before)
     if not unused:
-        click.echo(f"No unused image in {chosen.region} is older than {days} days.")
+        click.echo(f"No unused image in {chosen.place} is older than {days} days.")
         return
     rows = [
         (image.repository, ", ".join(image.tags), as_time(image.pushed), size(image.bytes)) for image in unused.images
@@ -159,14 +159,14 @@ def prune(days: int, dry_run: bool, yes: bool, cloud: str | None, region: str | 
     # Images share layers, so the registry frees less than the sum.
     total = size(sum(image.bytes for image in unused.images))
     click.echo(
-        f"To delete in {chosen.region}: {len(rows)} images of {total} at most, and {len(unused.revisions)} old "
+        f"To delete in {chosen.place}: {len(rows)} images of {total} at most, and {len(unused.revisions)} old "
         "revisions of job definitions."
     )
     if dry_run:
         click.echo("Nothing was deleted (--dry-run).")
         return
     if not yes:
-        click.confirm("Delete these images?", abort=True)
+        confirm("Delete these images?")
     # Somebody may have used one of them since the question.
     latest = find_unused(chosen, needed_revisions(chosen, before), before)
     delete(chosen, unused.also_in(latest), click.echo)

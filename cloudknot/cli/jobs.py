@@ -163,7 +163,7 @@ def logs(
         click.echo(json.dumps(line._asdict()) if as_json else output.labelled(line))
 
 
-@click.command()
+@click.command(short_help="Wait for the results of a job, and print or store them.")
 @of_a_job
 @click.argument("index", type=click.IntRange(min=0), required=False)
 @click.option("-o", "--output", "file", type=click.Path(dir_okay=False, path_type=Path), help="The file to write.")
@@ -245,9 +245,11 @@ def cancel(job: str, reason: str, cloud: str | None, region: str | None, profile
 
     JOB is the id of a job, or the name of a knot, which stands for its newest job.
     """
-    found = find_job(choose_from(cloud, region, profile), job)
+    chosen = choose_from(cloud, region, profile)
+    found = find_job(chosen, job)
     if found.done:
         click.echo(f"The job {found.job_id} had already ended.")
         return
     found.terminate(reason)
-    click.echo(f"The job {found.job_id} is being ended. Run the missing elements again with `cloudknot retry`.")
+    again = chosen.command(f"retry {found.job_id}")
+    click.echo(f"The job {found.job_id} is being ended. Then run the missing elements again with `{again}`.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cloudknot.cli.choice import choose_from, of_a_cloud
-from cloudknot.cli.output import AS_JSON, as_time, echo_json, echo_table
+from cloudknot.cli.output import AS_JSON, as_time, confirm, echo_json, echo_table
 from cloudknot.options.validators import near_matches
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def _clobber_all(cloud: Cloud, results: bool, dry_run: bool, yes: bool) -> None:
         click.echo(NOTHING_DELETED)
         return
     if not yes:
-        click.confirm("Delete these resources?", abort=True)
+        confirm("Delete these resources?")
     failures = remove(cloud, resources, results, click.echo)
     if failures:
         raise click.ClickException(
@@ -136,7 +136,7 @@ def _clobber_named(
         click.echo(NOTHING_DELETED)
     elif existing:
         if not yes:
-            click.confirm("Delete these resources?", abort=True)
+            confirm("Delete these resources?")
         knot_of_pars: dict[UsedPars, str] = {}
         # Only its stack names the Pars of a knot, so clobber_knot returns that name.
         for name in _users_first(cloud, existing):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cloudknot.cli.output import AS_JSON, confirm, echo_json
 from cloudknot.local.runners.choice import RUNNERS
 
 if TYPE_CHECKING:
@@ -64,13 +65,21 @@ def start(
     click.echo(f"The embedded cloud is running at {cloud.endpoint_url}. It stops after a day without use.")
 
 
+SHOWN = ("endpoint", "pid", "vcpus", "runner", "registry", "uptime", "idle", "jobs")
+"""The fields of a `CloudStatus` that ``local status --json`` prints. The others are for the developers."""
+
+
 @local.command()
 @DIRECTORY
-def status(directory: str | None) -> None:
+@AS_JSON
+def status(directory: str | None, as_json: bool) -> None:
     """Show whether the embedded cloud is running, and its jobs."""
     from cloudknot.local import LocalCloud
 
     state = LocalCloud(directory).status()
+    if as_json:
+        echo_json({name: getattr(state, name) for name in SHOWN} if state else None)
+        raise SystemExit(0 if state else 1)
     if state is None:
         click.echo("The embedded cloud is not running. Start it with `cloudknot local start`, or use it from Python.")
         # Exit code 1 lets a shell script test for a running cloud.
@@ -97,7 +106,7 @@ def stop(directory: str | None, yes: bool) -> None:
     cloud = LocalCloud(directory)
     if not yes and (losses := _losses(cloud)):
         click.echo("\n".join(losses))
-        click.confirm("Stop the embedded cloud?", abort=True)
+        confirm("Stop the embedded cloud?")
     stopped = cloud.stop()
     click.echo("The embedded cloud has stopped." if stopped else "The embedded cloud was not running.")
     remaining = remaining_size(cloud.directory)

@@ -45,7 +45,7 @@ class _Group(click.Group):
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="cloudknot")
 def main() -> None:
-    """List and delete knots, build images, print permissions, and manage the embedded cloud.
+    """List and delete knots, look into their jobs, get results, and manage the embedded cloud.
 
     cloudknot runs your own Python function on AWS Batch, or on this machine. You create knots and submit maps in
     Python, with cloudknot.Knot.

@@ -28,6 +28,24 @@ def echo_json(value: object) -> None:
     click.echo(json.dumps(value, indent=2, default=_as_text))
 
 
+def confirm(question: str) -> None:
+    """Ask a question, and end the command unless the answer is yes."""
+    try:
+        answer = sys.stdin is not None and click.confirm(question)
+    except click.Abort:
+        # A person at a terminal knows that Ctrl-C ended it.
+        if sys.stdin.isatty():
+            raise
+        answer = None
+        click.echo()
+    if answer is None or sys.stdin is None:
+        raise click.ClickException(
+            "Nobody has answered the question, so nothing was done. Without a terminal, pass --yes."
+        )
+    if not answer:
+        raise click.Abort
+
+
 def as_time(time: datetime | None) -> str:
     """Return a time as text for a table; empty without one."""
     return time.strftime("%Y-%m-%d %H:%M") if time else ""

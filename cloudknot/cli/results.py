@@ -40,10 +40,10 @@ def result_of(job: BatchJob, index: int | None, timeout: float | None, show_erro
         raise
     except Exception as error:
         # An exception of the user's function is not a fault of this command, so it has no traceback here.
-        notes = " ".join(getattr(error, "__notes__", ()))
-        raise BatchJobFailedError(
-            f"{type(error).__name__}: {error}. {notes}. Run `{show_errors}` to see all failed elements."
-        ) from error
+        # Some notes end with a command and without a full stop.
+        sentences = (f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ()))
+        text = " ".join(f"{sentence.rstrip('.')}." for sentence in sentences)
+        raise BatchJobFailedError(f"{text} Run `{show_errors}` to see all failed elements.") from error
 
 
 def store(value: Any, file: Path, as_json: bool) -> str:

@@ -199,7 +199,7 @@ class TestPermissions:
         )
         assert made.map(["/made"]).result(LONG) == [f"{line.split()[2]}\n"]
         resources = find_resources(cloud)
-        assert ("project for image builds (CodeBuild)", BUILDS, "nothing while idle") in resources.rows()
+        assert ("project for image builds (CodeBuild)", BUILDS, "none while idle") in resources.rows()
         assert remove(cloud, resources, results=True) == []
         assert _without_service_roles(inventory(owner)) == _without_service_roles(before)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 
-@click.command()
+@click.command(short_help="Print a CloudFormation template of cloudknot.")
 @click.argument("kind", type=click.Choice(["knot", "pars", "build"]))
 @click.option("--output", "-o", type=click.Path(dir_okay=False), help="Write to this file instead of the terminal.")
 def template(kind: str, output: str | None) -> None:

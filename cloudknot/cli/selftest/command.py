@@ -9,6 +9,7 @@ import click
 
 from cloudknot import __version__
 from cloudknot.cli.choice import choose_from, of_a_cloud
+from cloudknot.cli.output import confirm
 
 if TYPE_CHECKING:
     from cloudknot.cli.selftest.report import Report
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 WHERE = "https://github.com/nrdg/cloudknot/issues"
 
 
-@click.command()
+@click.command(short_help="Check cloudknot on your account, and write a report.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.option(
     "-o",
@@ -41,7 +42,7 @@ def selftest(yes: bool, output: Path | None, cloud: str | None, region: str | No
     chosen, plan, amount = choose_from(cloud, region, profile), Plan(), cost()
     file = output or Path(f"cloudknot-{plan.token}.md")
     click.echo(
-        f"The check runs {FARGATE_JOBS + SPOT_JOBS} short jobs in {chosen.region}, in the account {chosen.account}. "
+        f"The check runs {FARGATE_JOBS + SPOT_JOBS} short jobs in {chosen.place}, in the account {chosen.account}. "
         f"The names of its resources contain {plan.token!r}, and it removes them at the end."
     )
     click.echo(
@@ -49,7 +50,7 @@ def selftest(yes: bool, output: Path | None, cloud: str | None, region: str | No
         "computed from the jobs and machines, their time limits, and list prices."
     )
     if not yes:
-        click.confirm("Start?", abort=True)
+        confirm("Start?")
     hide = Hide({name: shown for name, shown in ((chosen.profile, "<profile>"), (chosen.bucket, "<bucket>")) if name})
     as_json = file.suffix == ".json"
     # Before anything is made: a report that cannot be written is of no use.

@@ -93,7 +93,7 @@ class Resources:
             *(("knot", knot.name, self._cost(knot)) for knot in self.knots),
             *(("knot, half removed", name, "nothing") for name in self.half_removed),
             *(("shared resources (Pars)", name, "nothing") for name in self.pars),
-            *([("project for image builds (CodeBuild)", BUILDS, "nothing while idle")] if self.builds else []),
+            *([("project for image builds (CodeBuild)", BUILDS, "none while idle")] if self.builds else []),
             *(("image repository", stored.name, _storage(stored, "image")) for stored in self.repositories),
             *(("images in your own repository", stored.name, _storage(stored, "image")) for stored in self.images),
             *(_row(bucket) for bucket in self.buckets),
@@ -109,7 +109,7 @@ def idle_cost(knot: KnotInfo) -> str:
     """Return the cost of a knot without jobs, in words."""
     if knot.compute:
         return f"nothing of its own: on the machines of {knot.compute}"
-    return f"{knot.min_vcpus} vCPUs kept running (min_vcpus)" if knot.min_vcpus else "nothing while idle"
+    return f"{knot.min_vcpus} vCPUs kept running (min_vcpus)" if knot.min_vcpus else "none while idle"
 
 
 def find_resources(cloud: Cloud) -> Resources:

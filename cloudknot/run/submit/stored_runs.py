@@ -181,8 +181,9 @@ def find_run(cloud: Cloud, job_id: str) -> RunKeys:
                 raise
             denied.append(f" The bucket {bucket_cloud.bucket} was not searched: {error}")
     raise ResourceDoesNotExistException(
-        f"cloudknot has no job {job_id!r} in {', '.join(bucket_cloud.bucket for bucket_cloud in clouds)}. List the "
-        f"jobs of a knot with cloudknot.Knot(name=...).jobs.{''.join(denied)}",
+        f"cloudknot has no job {job_id!r} in {cloud.place}. It searched the buckets of all knots: "
+        f"{', '.join(bucket_cloud.bucket for bucket_cloud in clouds)}. List the jobs of a knot: "
+        f"`{cloud.command('jobs NAME')}`.{''.join(denied)}",
         resource_id=job_id,
     )
 

@@ -447,7 +447,7 @@ def test_clobber_deletes_project_of_builds_with_last_pars_and_knot(own_cloud, mo
     own_cloud.storage.upload(f"{CONTEXTS}/forgotten", [b"files"])
     listing = CliRunner().invoke(main, ["list", "--cloud", "local"]).output
     assert f"the project {BUILDS} for the images of knots. It costs nothing while no image is built." in listing
-    row = ("project for image builds (CodeBuild)", BUILDS, "nothing while idle")
+    row = ("project for image builds (CodeBuild)", BUILDS, "none while idle")
     first.clobber(clobber_pars=True)
     assert row in find_resources(own_cloud).rows()
     second.clobber(clobber_pars=True)

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import socket
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import sys
 import pytest
 
 import cloudknot as ck
+from tests.helpers.functions import nap
 from tests.helpers.waiting import LONG, until
 
 
@@ -84,7 +86,7 @@ def test_errors_lists_failed_elements(command, failed):
     assert records == [{"index": 1, "type": "ZeroDivisionError", "message": "division by zero"}]
 
 
-def test_errors_shows_as_many_as_asked_and_names_number_of_others(command, cloud):
+def test_errors_shows_as_many_as_asked_and_names_number_of_others(command, cloud, failed):
     future = ck.Knot(name="reciprocals", cloud=cloud).map([0] * 5, chunksize=5)
     future.exception(LONG)
     text = command("errors", future.job.job_id, "--limit", 2).stdout
@@ -123,7 +125,7 @@ def test_follow_prints_lines_as_they_come_until_the_end(cloud, gate):
     assert future.result(LONG) == ["done"]
 
 
-def test_follow_of_too_many_jobs_is_refused(command, cloud):
+def test_follow_of_too_many_jobs_is_refused(command, cloud, failed):
     future = ck.Knot(name="reciprocals", cloud=cloud).map(range(1, 102))
     answer = command("logs", future.job.job_id, "--follow")
     assert answer.exit_code == 1
@@ -131,7 +133,7 @@ def test_follow_of_too_many_jobs_is_refused(command, cloud):
     future.cancel()
 
 
-def test_result_prints_or_stores_values(command, cloud, tmp_path):
+def test_result_prints_or_stores_values(command, cloud, failed, tmp_path):
     future = ck.Knot(name="reciprocals", cloud=cloud).map([1, 2])
     job_id, pickled, text = future.job.job_id, tmp_path / "values.pkl", tmp_path / "values.json"
     assert command("result", job_id, "--timeout", LONG).stdout == "1.0\n0.5\n"
@@ -165,6 +167,51 @@ def test_result_of_failed_map_is_error_of_one_line(command, failed):
     assert answer.stderr.count("\n") == 1
     assert "Error: ZeroDivisionError: division by zero. Raised by element 1 " in answer.stderr
     assert f"cloudknot errors {failed.job.job_id} --cloud local` to see all failed elements." in answer.stderr
+
+
+def test_sentences_of_an_error_end_with_one_full_stop(command, failed):
+    message = command("result", failed.job.job_id).stderr
+    assert ".." not in message
+    assert " 1 --cloud local. 1 of 4 elements failed. Run `" in message
+
+
+@pytest.mark.parametrize("words", [("clobber", "NAME"), ("clobber", "--all"), ("selftest",)])
+def test_question_without_terminal_names_option_that_answers_it(command, failed, words):
+    result = command(*(failed.job.manifest.knot if word == "NAME" else word for word in words))
+    assert result.exit_code == 1
+    assert "pass --yes" in result.stderr
+    assert failed.job.manifest.knot in command("list").stdout
+
+
+@pytest.mark.parametrize("words", [("prune", "--dry-run"), ("selftest",)])
+def test_commands_name_embedded_cloud_and_no_region(command, failed, words):
+    output = command(*words).stdout
+    assert "the embedded cloud at" in output
+    assert "us-east-1" not in output
+
+
+def test_cancel_prints_command_that_runs_the_missing_elements(command, cloud):
+    future = ck.Knot(name="naps", func=nap, cloud=cloud).map([600])
+    again = re.search(r"`.*cloudknot (retry .*)`", command("cancel", future.job.job_id).stdout)
+    future.exception(LONG)
+    assert "which runs 1 of 1 elements" in command(*again[1].split()).stdout
+    future.job.terminate("The test has ended.")
+
+
+def test_summaries_of_commands_are_whole(command):
+    summaries = command("--help").stdout.partition("Commands:")[2].splitlines()
+    assert len(summaries) > 15
+    assert not [line for line in summaries if line.endswith("...")]
+
+
+def test_status_of_embedded_cloud_is_json_for_programs(command, cloud):
+    answer = command("local", "status", "--directory", cloud.directory, "--json")
+    assert json.loads(answer.stdout)["endpoint"] == cloud.endpoint_url
+
+
+def test_status_of_absent_embedded_cloud_is_null(command, tmp_path):
+    answer = command("local", "status", "--directory", tmp_path, "--json")
+    assert (answer.exit_code, json.loads(answer.stdout)) == (1, None)
 
 
 def test_retry_runs_failed_elements_again(command, cloud, tmp_path):
