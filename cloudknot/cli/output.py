@@ -40,7 +40,7 @@ def confirm(question: str) -> None:
         click.echo()
     if answer is None or sys.stdin is None:
         raise click.ClickException(
-            "Nobody has answered the question, so nothing was done. Without a terminal, pass --yes."
+            "Nobody has answered the question, so nothing was done. Pass --yes where there is no terminal."
         )
     if not answer:
         raise click.Abort

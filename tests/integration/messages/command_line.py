@@ -38,6 +38,12 @@ def clobber_of_all_with_another_option(world: World) -> None:
 
 
 @AREA.case
+def question_without_terminal(world: World) -> None:
+    world.patch.setattr("sys.stdin", io.StringIO())
+    _call(world, "selftest")
+
+
+@AREA.case
 def clobber_of_unknown_knot(world: World) -> None:
     _call(world, "clobber", "no-such-knot", "--yes")
 

@@ -179,7 +179,7 @@ def test_sentences_of_an_error_end_with_one_full_stop(command, failed):
 def test_question_without_terminal_names_option_that_answers_it(command, failed, words):
     result = command(*(failed.job.manifest.knot if word == "NAME" else word for word in words))
     assert result.exit_code == 1
-    assert "pass --yes" in result.stderr
+    assert "Pass --yes" in result.stderr
     assert failed.job.manifest.knot in command("list").stdout
 
 
