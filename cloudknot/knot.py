@@ -544,7 +544,7 @@ def _cloud_beside(knot: Knot, cloud: Cloud | str | None) -> Cloud:
     if (chosen.region, chosen.profile, chosen.endpoint_url) != (knot.region, knot.profile, knot.cloud.endpoint_url):
         refuse(
             problem=f"compute={knot.name!r} is not in the cloud of this knot.",
-            cause=f"It is in {knot.region}, and cloud= means {chosen.region}, or another account or endpoint.",
+            cause=f"It is in {knot.cloud.place}, and cloud= means {chosen.place}.",
             fix="Pass a knot of the same cloud, or remove cloud=.",
         )
     return chosen

@@ -62,7 +62,7 @@ def _settings() -> dict[str, SavedSetting]:
 @click.option("--s3-bucket", help="The S3 bucket for inputs and results.")
 @click.option("--ecr-repo", help="The ECR repository for images.")
 def configure(**options: str | None) -> None:
-    """Save your settings: profile, region, bucket and image repository.
+    """Save profile, region, bucket and repository.
 
     Without options, the command asks for each, and Enter keeps the value in
     brackets. It creates nothing in AWS, and does not ask for access keys: run

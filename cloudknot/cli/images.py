@@ -134,11 +134,11 @@ def _publish(cloud: Cloud, image: Image, repository: str | None) -> str:
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @of_a_cloud
 def prune(days: int, dry_run: bool, yes: bool, cloud: str | None, region: str | None, profile: str | None) -> None:
-    """Delete images of functions and environments that no knot uses any more.
+    """Delete the images that no knot uses any more.
 
-    The image of each knot's next map stays, and the image of each run that
-    retry_failed or reduce may need: runs that have not succeeded, and runs
-    of the last 90 days (--days). Images with tags of your own stay, too.
+    The image for the next map of each knot stays. So do images that
+    retry_failed or reduce may need: those of runs that have not succeeded,
+    or are from the last 90 days (--days). Images with tags of your own stay, too.
     Results stay, and need no image. Old revisions of job definitions that
     name a deleted image are deregistered.
     """

@@ -180,7 +180,9 @@ def result(
     region: str | None,
     profile: str | None,
 ) -> None:
-    """Wait for the results of a job, or of the element INDEX, and print or store them.
+    """Wait for results, and print or store them.
+
+    These are the results of all elements, or the result of the element INDEX.
 
     JOB is the id of a job, or the name of a knot, which stands for its newest job. A FILE whose name ends with .json
     gets JSON, any other one a pickle. Without FILE, each result is printed on a line.
@@ -200,16 +202,16 @@ def result(
 
 @click.command()
 @of_a_job
-@click.option("--memory", type=click.IntRange(min=1), help="MiB for each child job. Default: as before.")
+@click.option("--memory", help="MiB for each child job, or a text such as '8 GiB'. Default: as before.")
 @click.option("--vcpus", type=click.IntRange(min=1), help="vCPUs for each child job. Default: as before.")
 @click.option("--timeout", type=click.IntRange(min=1), help="Seconds for each attempt. Default: as before.")
 @click.option("--retries", type=click.IntRange(min=1), help="Attempts of each child job. Default: as before.")
 @click.option("--chunksize", type=click.IntRange(min=1), help="Elements for each child job.")
-@click.option("--new-function", is_flag=True, help="Run the present function of the knot. Default: that of the map.")
+@click.option("--new-function", is_flag=True, help="Run the present function of the knot. Default: as before.")
 @of_a_cloud
 def retry(
     job: str,
-    memory: int | None,
+    memory: str | None,
     vcpus: int | None,
     timeout: int | None,
     retries: int | None,
@@ -227,7 +229,9 @@ def retry(
     failed = found.progress().failed
     earlier = found.job_ids
     knot = found.manifest.knot if new_function else None
-    found.retry_failed(memory, timeout, vcpus, retries, knot=knot, chunksize=chunksize, progress=False)
+    # `retry_failed` takes a number without a unit as an int.
+    amount = int(memory) if memory and memory.isdecimal() else memory
+    found.retry_failed(amount, timeout, vcpus, retries, knot=knot, chunksize=chunksize, progress=False)
     if found.job_ids == earlier:
         click.echo("No element has failed. Nothing was submitted.")
     else:

@@ -180,7 +180,8 @@ def _no_such_knots(cloud: Cloud, names: list[str]) -> str:
     near = list(dict.fromkeys(match for name in names for match in near_matches(name, existing)))
     matches = f" Near matches: {', '.join(near)}." if near else ""
     quoted = ", ".join(map(repr, names))
-    return f"There is no knot named {quoted} in {cloud.place}.{matches} Run `cloudknot list` to see all knots there."
+    command = cloud.command("list")
+    return f"There is no knot named {quoted} in {cloud.place}.{matches} Run `{command}` to see all knots there."
 
 
 def _fate_of_results(buckets: Iterable[str], results: bool) -> str:

@@ -237,7 +237,7 @@ def deploy_knot(plan: KnotPlan, prerequisites: Prerequisites) -> KnotResources:
     revision, differing = _revision(plan.cloud, parameters, revisions, state)
     digest = plan.template.digest_in(state.parameters)
     if current:
-        _log_changes(options, [*differing, *diff.stack_changes(current, parameters, digest)], state)
+        _log_changes(plan, [*differing, *diff.stack_changes(current, parameters, digest)], state)
     _log_lost_choices(options, {**parameters, DIGEST: digest}, state)
     if plan.template.is_kept_by(state.parameters):
         _log_kept_template(options)
@@ -317,7 +317,8 @@ def _parameters_for(plan: KnotPlan, parameters: Mapping[str, str], state: StackS
     return {**parameters, "DesiredVcpus": "", "DiskTemplate": disk_template}
 
 
-def _log_changes(options: KnotOptions, changes: list[str], state: StackState) -> None:
+def _log_changes(plan: KnotPlan, changes: list[str], state: StackState) -> None:
+    options = plan.options
     # By a logger: its warnings appear in scripts and in notebooks, and users know how to silence it.
     if changes:
         streams.logger.warning(
@@ -328,10 +329,10 @@ def _log_changes(options: KnotOptions, changes: list[str], state: StackState) ->
     if tags := diff.unset_tags(options, state.tags):
         streams.logger.warning(
             "The knot %r keeps its tags. These tags are not set: %s. AWS Batch cannot change tags of existing "
-            "resources. To set them, clobber the knot and create it again (results stay): `cloudknot clobber %s`.",
+            "resources. To set them, clobber the knot and create it again (results stay): `%s`.",
             options.name,
             ", ".join(tags),
-            options.name,
+            plan.cloud.command(f"clobber {options.name}"),
         )
 
 

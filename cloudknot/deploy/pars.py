@@ -349,9 +349,10 @@ def _warn_of_unset_tags(plan: ParsPlan, state: StackState) -> None:
     if tags := unset_tags(plan.options, state.tags):
         streams.logger.warning(
             "The Pars %r keeps the tags from its creation. These tags are not set: %s. To set them, clobber the "
-            "Pars with all its knots and create them again (results stay): `cloudknot clobber --pars KNOT ...`.",
+            "Pars with all its knots and create them again (results stay): `%s`.",
             plan.options.name,
             ", ".join(tags),
+            plan.cloud.command("clobber --pars KNOT ..."),
         )
 
 
@@ -467,7 +468,7 @@ def delete_pars(cloud: Cloud, name: str, stack_id: str | None = None) -> None:
         raise CannotDeleteResourceException(
             f"The Pars {name!r} was not deleted, because {knots_that(users, 'use')} it. "
             f"It costs nothing. To delete it, clobber {'those knots' if len(users) > 1 else 'that knot'}, too: "
-            f"`cloudknot clobber --pars {' '.join(users)}`.",
+            f"`{cloud.command(' '.join(['clobber --pars', *users]))}`.",
             operation="cloudformation:delete_stack",
             resource_id=name,
         )

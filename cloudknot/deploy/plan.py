@@ -158,7 +158,7 @@ def refuse_half_removed(cloud: Cloud, name: str, state: StackState | None) -> No
         raise CannotCreateResourceException(
             f"Somebody tried to clobber the knot {name!r}, and AWS could not delete all of it. Jobs are still waiting "
             f"or running in it ({len(jobs)}). Wait until they have ended and create the knot again, or finish its "
-            f"removal, which ends them: `cloudknot clobber {name}`.",
+            f"removal, which ends them: `{cloud.command(f'clobber {name}')}`.",
             operation="cloudformation:create_stack",
             resource_id=name,
         )

@@ -2,7 +2,7 @@
 
 A person's edits survive: changes to the Dockerfile and the requirements, and added files. The program's own files and
 those of the lock are always written anew. Leftovers of systems and editors do not count, nor do the line endings of
-source code, so the directory gives the same image on every machine.
+source code. So the directory gives the same image on every machine.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ def refuse_in_use(cloud: Cloud, repository: str) -> None:
         raise CannotDeleteResourceException(
             f"The image repository {repository!r} was not deleted, because {knots_that(users, 'use')} it, and could "
             f"run no more jobs. To delete it, clobber {'that knot' if len(users) == 1 else 'those knots'} with it: "
-            f"`cloudknot clobber --repo {' '.join(sorted(users))}`.",
+            f"`{cloud.command(' '.join(['clobber --repo', *sorted(users)]))}`.",
             operation="ecr:delete_repository",
             resource_id=repository,
         )

@@ -493,7 +493,7 @@ def _refuse_machines_beside(compute: str, values: Mapping[str, object]) -> None:
             value = given[0] if isinstance(given, tuple) and len(given) == 1 else given
             refuse(
                 problem=f"{argument(name, value)} cannot be combined with compute={compute!r}.",
-                cause=f"Queue and machines belong to the knot {compute!r}.",
+                cause=f"The queue and the machines belong to the knot {compute!r}.",
                 fix=f"Remove {name}=, or set it there: Knot({compute!r}, func=..., {name}=...).",
             )
 

@@ -9,7 +9,7 @@ import click
 @click.argument("kind", type=click.Choice(["knot", "pars", "build"]))
 @click.option("--output", "-o", type=click.Path(dir_okay=False), help="Write to this file instead of the terminal.")
 def template(kind: str, output: str | None) -> None:
-    """Print a CloudFormation template of cloudknot, to read or to edit.
+    """Print a CloudFormation template of cloudknot.
 
     \b
     knot   the resources of a knot:       Knot(..., template="mine.yaml")

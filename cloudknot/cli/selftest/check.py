@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, NamedTuple
 
 from cloudknot.aws import clients
@@ -101,7 +102,9 @@ class Check:
                 self._walk(self._steps())
             except KeyboardInterrupt:
                 self.report.interrupted = True
-                self.say(f"Interrupted. {text}")
+                # Without an inventory, no later step saves the report.
+                self.saved(self.report)
+                self.say(f"Interrupted. {text}" if self._before is not None else "Interrupted. Nothing was made.")
             finally:
                 interrupts.begin_removal()
                 self._finish()
@@ -152,9 +155,9 @@ class Check:
             self.say(f"{title} ...")
             detail = act()
             result = PASSED
-        # Any error is a result of the check: it is what the report is for.
+        # Any error is a result of the check, for its report.
         except Exception as error:
-            result, detail = FAILED, type(error).__name__
+            result, detail = FAILED, _line(error)
             self.report.first_error = self.report.first_error or "".join(traceback.format_exception(error))
         finally:
             self._record(StepResult(title, result, round(time.monotonic() - began, 1), detail))
@@ -285,6 +288,11 @@ class Check:
         # Other people may work in the account meanwhile, so this is no failure.
         gone = sum(row.others_gone for row in rows)
         return f"{gone} resources that the check did not make are gone" if gone else "nothing is left, nothing is gone"
+
+
+def _line(error: Exception) -> str:
+    """Return the type of an error and the beginning of its message: the report has the traceback of the first only."""
+    return shorten(f"{type(error).__name__}: {error}", 300, placeholder=" ...")
 
 
 def _expect(found: object, wanted: object) -> str:

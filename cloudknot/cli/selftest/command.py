@@ -27,12 +27,12 @@ WHERE = "https://github.com/nrdg/cloudknot/issues"
 )
 @of_a_cloud
 def selftest(yes: bool, output: Path | None, cloud: str | None, region: str | None, profile: str | None) -> None:
-    """Check cloudknot on your account, remove everything again, and write a report.
+    """Check cloudknot on your account, and write a report.
 
     The check makes one knot on Fargate and one on EC2 Spot, with a Pars and an
     image repository of their own. It maps, fails on purpose, retries, reduces,
-    reads logs and attaches from a second process. Ctrl-C ends it early, and it
-    still removes its resources.
+    reads logs and attaches from a second process. At the end it removes all of
+    its resources, also after Ctrl-C.
     """
     from cloudknot.cli.selftest.check import Check
     from cloudknot.cli.selftest.plan import FARGATE_JOBS, SPOT_JOBS, Plan, cost

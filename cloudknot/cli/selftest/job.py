@@ -10,8 +10,8 @@ TOKEN = "cloudknot-selftest"
 def probe(element: "tuple[int, str]") -> int:
     """Return the square of a number, or fail on purpose.
 
-    ``element`` is the number and one of ``""``, ``"fail"`` (raise until the element is retried) and ``"fail once"``
-    (raise in the first attempt of the Batch job).
+    ``element`` is the number and the behaviour. ``""`` returns the square. ``"fail"`` raises until the element is
+    retried. ``"fail once"`` raises in the first attempt of the Batch job.
     """
     number, behaviour = element
     print(f"{TOKEN}: element {number}")

@@ -52,7 +52,7 @@ def _delete_bucket(cloud: Cloud) -> None:
 
 
 def commands(plan: Plan) -> str:
-    """Return the commands that remove what a check may have left."""
+    """Return the commands that remove the leftovers of a check."""
     return (
         f"cloudknot clobber {' '.join(plan.knots)} --pars --results\n"
         f"aws ecr delete-repository --force --repository-name {plan.repository}"

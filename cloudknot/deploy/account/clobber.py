@@ -2,9 +2,9 @@
 
 Resources that other knots use are kept: a Pars, a repository or an image. The caller gets a message for each.
 
-A person without the right to one of the steps changes nothing: all reads and checks come first, and then the deletion
-of the stack, which needs the highest right. Batch ends the jobs of a queue that it deletes, so nobody can lose a job
-to a person who may not delete the queue.
+A person without the right to one of the steps changes nothing. All reads and checks come first. Then comes the
+deletion of the stack, which needs the highest right. Batch ends the jobs of a queue that it deletes, so nobody can
+lose a job to a person who may not delete the queue.
 
 Every step can be repeated and skips resources that are gone already. So another call finishes an interrupted removal.
 """
@@ -225,7 +225,8 @@ def _find(cloud: Cloud, name: str, extras: Extras, stack_id: str | None) -> Belo
     if (latest and latest.stack_id) != (state and state.stack_id):
         raise CannotDeleteResourceException(
             f"Another session is clobbering or creating the knot {name!r} at this moment. This call changed nothing. "
-            "Run `cloudknot list` to see the knot's status, and call again when the other session has finished.",
+            f"Run `{cloud.command('list')}` to see the knot's status, and call again when the other "
+            "session has finished.",
             operation="cloudformation:describe_stacks",
             resource_id=name,
         )
@@ -251,7 +252,7 @@ def _check_rights(cloud: Cloud, name: str, found: Belongings, extras: Extras) ->
 def _check_rights_to_images(cloud: Cloud, found: Belongings, extras: Extras) -> None:
     own = {revision["jobDefinitionArn"] for revision in found.revisions}
     others = [each for each in batch.job_definitions(cloud) if each["jobDefinitionArn"] not in own]
-    fate = _fate_of_images(found, extras, knots_by_image(others))
+    fate = _fate_of_images(cloud, found, extras, knots_by_image(others))
     if extras.repo:
         # All of them, although some may be shared now: the last of two people deletes the repository that both share.
         check_image_rights(map(cloud.repository, found.repositories), whole=True)
@@ -267,7 +268,9 @@ class FateOfImages(NamedTuple):
     kept: list[str]
 
 
-def _fate_of_images(found: Belongings, extras: Extras, users: Mapping[ImageName, Collection[str]]) -> FateOfImages:
+def _fate_of_images(
+    cloud: Cloud, found: Belongings, extras: Extras, users: Mapping[ImageName, Collection[str]]
+) -> FateOfImages:
     """Decide which images and repositories of a knot are deleted, while other knots use those in ``users``."""
     repositories = {name for name in found.repositories if name} if extras.repo else set()
     images = found.images | found.former_images if extras.repo or extras.image else set()
@@ -276,33 +279,34 @@ def _fate_of_images(found: Belongings, extras: Extras, users: Mapping[ImageName,
     images_left = {image for image in images if image[0] not in repositories - shared}
     # The knots of this call are no reason to report: the last of them deletes the images that they share.
     ending = set(extras.ending)
-    kept = [_kept_repository(name, others) for name in sorted(shared) if (others := knots[name] - ending)]
+    kept = [_kept_repository(cloud, name, others) for name in sorted(shared) if (others := knots[name] - ending)]
     used_by: dict[str, set[str]] = {}
     for image in images_left & users.keys():
         if image[0] not in shared:
             used_by.setdefault(image[0], set()).update(users[image])
-    kept += [_kept_images(name, others) for name in sorted(used_by) if (others := used_by[name] - ending)]
+    kept += [_kept_images(cloud, name, others) for name in sorted(used_by) if (others := used_by[name] - ending)]
     return FateOfImages(repositories - shared, images_left, users, kept)
 
 
-def _kept_repository(name: str, users: Collection[str]) -> str:
+def _kept_repository(cloud: Cloud, name: str, users: Collection[str]) -> str:
     return (
         f"The image repository {name!r} was kept, because {knots_that(users, 'use')} it. Images that no other knot "
-        f"uses were deleted from it. {_deleted_with('it', 'repo', users)}"
+        f"uses were deleted from it. {_deleted_with(cloud, 'it', 'repo', users)}"
     )
 
 
-def _kept_images(name: str, users: Collection[str]) -> str:
+def _kept_images(cloud: Cloud, name: str, users: Collection[str]) -> str:
     return (
         f"Images in the repository {name!r} were kept, because {knots_that(users, 'use')} them, too. "
-        f"{_deleted_with('them', 'image', users)}"
+        f"{_deleted_with(cloud, 'them', 'image', users)}"
     )
 
 
-def _deleted_with(what: str, option: str, users: Collection[str]) -> str:
+def _deleted_with(cloud: Cloud, what: str, option: str, users: Collection[str]) -> str:
     """Return the sentence that names the command for a kept resource."""
+    command = cloud.command(" ".join([f"clobber --{option}", *sorted(users)]))
     last = "the last of these knots" if len(users) > 1 else "that knot"
-    return f"To delete {what} with {last}, run `cloudknot clobber --{option} {' '.join(sorted(users))}`."
+    return f"To delete {what} with {last}, run `{command}`."
 
 
 @dataclass
@@ -366,7 +370,7 @@ def _delete_images(cloud: Cloud, found: Belongings, extras: Extras) -> list[str]
         return []
     # The knot's own revisions are inactive by now, so the active ones are those of other knots. They are read again,
     # because another person may have clobbered the other knots in the meantime, and kept the images for this one.
-    fate = _fate_of_images(found, extras, knots_by_image(batch.job_definitions(cloud)))
+    fate = _fate_of_images(cloud, found, extras, knots_by_image(batch.job_definitions(cloud)))
     for repository in sorted(fate.repositories):
         cloud.repository(repository).clobber()
     for repository, digests in unneeded(cloud, fate.images, fate.used).items():
@@ -393,7 +397,7 @@ def _refuse_shared_compute(cloud: Cloud, name: str, found: Belongings) -> None:
         raise CannotDeleteResourceException(
             f"The knot {name!r} was not clobbered, and nothing was changed, because {knots_that(users, 'use')} its "
             f"queue and its machines (compute=). Clobber {'those knots' if len(users) > 1 else 'that knot'}, too: "
-            f"`cloudknot clobber {' '.join(users)} {name}`.",
+            f"`{cloud.command(' '.join(['clobber', *users, name]))}`.",
             operation="cloudformation:delete_stack",
         )
 
@@ -440,7 +444,7 @@ def clobber_shared(cloud: Cloud, name: str, pars: UsedPars) -> str:
     if users := knots_of_pars(cloud, pars.name):
         return (
             f"The shared resources (Pars) {pars.name!r} were kept, because {knots_that(users, 'use')} them. They cost "
-            f"nothing. {_deleted_with('them', 'pars', users)}"
+            f"nothing. {_deleted_with(cloud, 'them', 'pars', users)}"
         )
     try:
         delete_pars(cloud, pars.name, pars.stack_id or None)

@@ -89,7 +89,7 @@ def _owner(cloud: Cloud, name: str) -> tuple[str, StackState]:
         status = f" that is ready (its status is {state.status})" if state else ""
         raise ResourceDoesNotExistException(
             f"There is no knot {name!r}{status} in {cloud.place}, whose queue and machines compute={name!r} means. "
-            f"Create it first: Knot({name!r}, func=...). To see all knots, run `cloudknot list`.",
+            f"Create it first: Knot({name!r}, func=...). To see all knots, run `{cloud.command('list')}`.",
             operation="cloudformation:DescribeStacks",
         )
     other = state.parameters.get("Compute", "")

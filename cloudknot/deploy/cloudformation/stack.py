@@ -395,8 +395,8 @@ class Stack:
         raise CannotCreateResourceException(
             f"AWS can no longer change the resources in stack {self.name}{status}: a change failed, and "
             f"undoing it failed, too. {reasons}{_advice(reasons)} Delete the resources with "
-            "`cloudknot clobber NAME`. This ends jobs but keeps results. `cloudknot list` shows the names. Then try "
-            "again.",
+            f"`{self._cloud.command('clobber NAME')}`. This ends jobs but keeps results. "
+            f"`{self._cloud.command('list')}` shows the names. Then try again.",
             operation="cloudformation:update_stack",
             resource_id=self.name,
         ) from denial_in(reasons)

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 def needed_revisions(cloud: Cloud, since: datetime) -> set[str]:
     """Return the ARNs of revisions that a later call may submit again.
 
-    These are the revisions of runs that have not succeeded, since `retry_failed` uses the revision of its run, and of
-    all runs since ``since``, since `reduce` does, too. The runs of clobbered knots need none: they have no queue.
+    `retry_failed` uses the revision of its run, so those of all runs that have not succeeded are needed. `reduce` uses
+    it, too, so those of all runs after ``since`` are needed. Runs of clobbered knots need none: they have no queue.
 
     Raises
     ------

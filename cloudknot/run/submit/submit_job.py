@@ -214,9 +214,10 @@ def _submit_job(cloud: Cloud, submission: Submission, request: SubmitJobRequestT
             raise ResourceDoesNotExistException(
                 f"The knot {knot!r} cannot run jobs, because its job queue or job definition was deleted or disabled. "
                 f"Its results are still stored. Create the knot again with Knot(name={knot!r}, func=...), and map "
-                f"again, or run the failed elements of an earlier map: retry_failed(knot={knot!r}). If `cloudknot "
-                f"list` shows the knot, somebody may have created it again: Knot(name={knot!r}) connects to it. Only "
-                f"if its queue was deleted by hand, run `cloudknot clobber {knot}` first. {error}",
+                f"again, or run the failed elements of an earlier map: retry_failed(knot={knot!r}). If "
+                f"`{cloud.command('list')}` shows the knot, somebody may have created it again: Knot(name={knot!r}) "
+                "connects to it. Only if its queue was deleted by hand, run "
+                f"`{cloud.command(f'clobber {knot}')}` first. {error}",
                 code=error.code,
                 operation=error.operation,
                 resource_id=knot,

@@ -158,7 +158,8 @@ def test_repository_and_pars_objects_refuse_to_delete_what_a_knot_uses(cloud, in
     repository = knot.docker_repo if repository_of == "knot" else ck.DockerRepo("lab/guarded", cloud=cloud)
     full = inventory(cloud)
     with pytest.raises(
-        ck.CannotDeleteResourceException, match=r"because the knot 'guard' uses it.*--repo guard`"
+        ck.CannotDeleteResourceException,
+        match=r"because the knot 'guard' uses it.*cloudknot clobber --repo guard --cloud local`",
     ) as no:
         repository.clobber()
     assert no.value.resource_id == "lab/guarded"
@@ -205,7 +206,9 @@ def test_clobber_command_reports_name_without_knot(cloud, inventory_before, monk
     full = inventory(cloud)
     misspelt = clobber("spellt")
     assert misspelt.exit_code == 1
-    assert "no knot named 'spellt'. Near matches: spelt. Run `cloudknot list`" in misspelt.output
+    assert "no knot named 'spellt' in the embedded cloud at" in misspelt.output
+    assert "Near matches: spelt. Run `" in misspelt.output
+    assert "cloudknot list --cloud local`" in misspelt.output
     assert "Deleted" not in misspelt.output
     assert inventory(cloud) == full
     both = clobber("spellt", "spelt", "--pars")

@@ -63,7 +63,10 @@ def test_error_for_failed_update_and_failed_rollback_names_repair(cloud, pars):
     knot = ck.Knot(name="failing", func=square, pars=pars, cloud=cloud)
     cloud.call("batch", "update_job_queue", jobQueue=knot.job_queue, state="DISABLED")
     cloud.call("batch", "delete_job_queue", jobQueue=knot.job_queue)
-    message = r"^AWS can no longer change .*undoing it failed, too\. AWS reports: JobQueue .*`cloudknot clobber NAME`"
+    message = (
+        r"^AWS can no longer change .*undoing it failed, too\. AWS reports: JobQueue "
+        r".*`.*cloudknot clobber NAME --cloud local`"
+    )
     with pytest.raises(ck.CannotCreateResourceException, match=message):
         ck.Knot(name="failing", func=square, pars=pars, priority=9, cloud=cloud)
     (listed,) = (listed for listed in ck.list_knots(cloud) if listed.name == "failing")
@@ -75,7 +78,7 @@ def test_map_error_for_deleted_queue_names_repair(cloud, pars):
     knot = ck.Knot(name="failing", func=square, pars=pars, cloud=cloud)
     cloud.call("batch", "update_job_queue", jobQueue=knot.job_queue, state="DISABLED")
     cloud.call("batch", "delete_job_queue", jobQueue=knot.job_queue)
-    with pytest.raises(ck.ResourceDoesNotExistException, match="`cloudknot clobber failing`"):
+    with pytest.raises(ck.ResourceDoesNotExistException, match=r"`.*cloudknot clobber failing --cloud local`"):
         knot.map([1])
     knot.clobber(clobber_image=True, clobber_results=True)
     again = ck.Knot(name="failing", func=square, pars=pars, cloud=cloud)

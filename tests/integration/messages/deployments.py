@@ -255,7 +255,10 @@ def clobber_without_permission(world: World) -> None:
 def half_removed_knot_with_jobs(world: World) -> None:
     state = SimpleNamespace(status="DELETE_FAILED", parameters={"JobQueueName": "lab-queue"})
     summary = {"jobSummaryList": [{"jobId": "1"}]}
-    calls = SimpleNamespace(pages=lambda *_, **choices: [summary] if choices["jobStatus"] == "RUNNING" else [])
+    calls = SimpleNamespace(
+        pages=lambda *_, **choices: [summary] if choices["jobStatus"] == "RUNNING" else [],
+        command=Cloud("eu-west-1").command,
+    )
     plan.refuse_half_removed(cast(Any, calls), "lab", cast(Any, state))
 
 

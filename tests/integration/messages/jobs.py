@@ -16,6 +16,7 @@ import cloudpickle
 import numpy
 
 import cloudknot as ck
+from cloudknot.aws import Cloud
 from cloudknot.aws.outages import Outages
 from cloudknot.display.progress import ProgressLine, Snapshot, progress_line
 from cloudknot.local.faults.plan import Faults, Kill
@@ -412,7 +413,7 @@ def deleted_job_queue(world: World) -> None:
     def refuse(*arguments: object, **request: object) -> None:
         raise ck.CloudError("AWS refused batch:SubmitJob: JobQueue pi-calc does not exist", code="ClientException")
 
-    cloud = SimpleNamespace(door=SimpleNamespace(call_once=refuse))
+    cloud = SimpleNamespace(door=SimpleNamespace(call_once=refuse), command=Cloud("eu-west-1").command)
     submission = SimpleNamespace(manifest=SimpleNamespace(knot="pi-calc"))
     _submit_job(cast(Any, cloud), cast(Any, submission), cast(Any, {}))
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from cloudknot.aws.cloud import Cloud
 from cloudknot.deploy.account.clobber import Belongings, Extras, UsedPars, _fate_of_images
 from cloudknot.image.unused_images import images_of, knots_by_image, knots_by_repository, knots_that
 
@@ -53,7 +54,7 @@ def test_knots_are_the_subject_of_a_sentence(names, sentence):
 
 def fate(extras, images, former=(), others=()):
     found = Belongings(None, "", "", [], [], set(images), set(former), (), UsedPars())
-    return _fate_of_images(found, extras, knots_by_image(others))
+    return _fate_of_images(Cloud("eu-west-1"), found, extras, knots_by_image(others))
 
 
 OWN = [("lab/images", "mine"), ("lab/images", "env-1")]
@@ -69,7 +70,7 @@ def test_shared_repository_is_kept_and_own_images_are_deleted():
     assert (deleted.repositories, deleted.images) == (set(), set(OWN))
     (message,) = deleted.kept
     assert "because the knots 'a', 'b' and 'c' use it" in message
-    assert message.endswith("run `cloudknot clobber --repo a b c`.")
+    assert message.endswith("run `cloudknot clobber --repo a b c --region eu-west-1`.")
 
 
 def test_shared_image_is_reported_once_for_each_repository():

@@ -43,6 +43,8 @@ class ScriptedCloud:
         self.refusals: dict[str, CloudError] = {}
         self.writes: list[str] = []
         self.now = 0.0
+        # The real text: a message must name the cloud.
+        self.command = Cloud("eu-west-1").command
 
     def existing(self, *statuses: str, **parameters: str) -> ScriptedCloud:
         """Give the cloud a stack with these statuses and changed parameters, and return the cloud."""
@@ -196,7 +198,7 @@ def test_failed_rollback_leaves_stack_for_clobber(before: str) -> None:
     cloud.events = [event("Role", "UPDATE_FAILED", "too long"), *FAILED_EVENTS[3:]]
     message = (
         r"^AWS can no longer change .*\(UPDATE_ROLLBACK_FAILED\).*too long\. "
-        r"Delete the resources with `cloudknot clobber NAME`"
+        r"Delete the resources with `cloudknot clobber NAME --region eu-west-1`"
     )
     with pytest.raises(CannotCreateResourceException, match=message):
         cloud.stack().deploy(TEMPLATE, PARAMETERS)

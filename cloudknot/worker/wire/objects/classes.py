@@ -1,7 +1,7 @@
 """Make the classes of a pickle without the code that runs when Python executes a ``class`` statement.
 
-That code has run where the class statement was, and its effects travel: ``__init_subclass__`` of a base class has
-added the class to a list, for example. Run again, it would add the class twice, or lack its keyword arguments.
+That code has run where the class statement was, and its effects travel. For example, ``__init_subclass__`` of a base
+class has added the class to a list. Run again, it would add the class twice, or lack its keyword arguments.
 """
 
 from __future__ import annotations

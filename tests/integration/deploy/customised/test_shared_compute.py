@@ -202,7 +202,8 @@ class TestRefused:
         assert {**inventory(cloud), "live jobs": None} == {**before, "live jobs": None}
 
     def test_unknown_knot_is_refused(self, cloud):
-        with pytest.raises(ck.errors.ResourceDoesNotExistException, match="There is no knot 'nobody'"):
+        message = r"There is no knot 'nobody' in the embedded cloud .*`.*cloudknot list --cloud local`"
+        with pytest.raises(ck.errors.ResourceDoesNotExistException, match=message):
             ck.Knot("shared-refused", func=cube, compute="nobody", cloud=cloud)
 
     def test_clobbered_knot_is_refused(self, cloud):

@@ -4,6 +4,7 @@ import getpass
 import json
 import os
 import signal
+from copy import copy
 
 import pytest
 from click.testing import CliRunner
@@ -87,13 +88,17 @@ def check(cloud, monkeypatch):
             if line == f"{title} ...":
                 press_ctrl_c()
 
+        def save(report):
+            # A copy: a killed check leaves the last saved state.
+            reports.append(copy(report))
+
         meddling = Meddling(cloud.directory, operation, number, act, when)
-        done = Check(meddling, CloudChoice("local"), say, reports.append, "1.0", Plan(), sleep)
+        done = Check(meddling, CloudChoice("local"), say, save, "1.0", Plan(), sleep)
         try:
             done.run()
         except KeyboardInterrupt:
             lines.append("KeyboardInterrupt")
-        assert reports[-1] is done.report
+        assert reports[-1] == done.report
         return done, lines
 
     return run
@@ -152,6 +157,7 @@ def test_failed_step_skips_its_followers_only_and_check_leaves_others_resources_
     # The knot on Fargate fails, and all steps with it. The knot on Spot goes on.
     assert results(done.report) == [PASSED] * 3 + [FAILED] + [SKIPPED] * 6 + [PASSED] * 4
     assert "AWS has a bad day." in done.report.first_error
+    assert done.report.steps[3].detail == "CloudError: AWS has a bad day."
     assert done.report.first_error.startswith("Traceback")
     assert not done.report.ok
     assert resources(cloud) == before
@@ -199,6 +205,13 @@ def test_ctrl_c_in_step_removes_everything(cloud, check, title):
     assert results(done.report)[-2:] == [PASSED, PASSED]
     assert "KeyboardInterrupt" not in lines
     assert resources(cloud) == before
+
+
+def test_ctrl_c_before_anything_is_made_is_in_the_saved_report(cloud, check):
+    done, lines = check(title="count the resources")
+    assert done.report.interrupted
+    assert results(done.report) == [PASSED, INTERRUPTED] + [SKIPPED] * (STEPS - 4)
+    assert lines[-1] == "Interrupted. Nothing was made."
 
 
 def test_ctrl_c_during_removal_removes_the_rest(cloud, check):

@@ -214,7 +214,8 @@ def test_status_of_absent_embedded_cloud_is_null(command, tmp_path):
     assert (answer.exit_code, json.loads(answer.stdout)) == (1, None)
 
 
-def test_retry_runs_failed_elements_again(command, cloud, tmp_path):
+@pytest.mark.parametrize(("memory", "mebibytes"), [("500", 500), ("0.5 GiB", 512), ("1gb", 1024)])
+def test_retry_runs_failed_elements_again(command, cloud, tmp_path, memory, mebibytes):
     def fails_once(path):
         import pathlib
 
@@ -225,9 +226,15 @@ def test_retry_runs_failed_elements_again(command, cloud, tmp_path):
 
     future = ck.Knot(name="fails-once", func=fails_once, cloud=cloud).map([str(tmp_path / "a"), str(tmp_path)])
     future.exception(LONG)
-    answer = command("retry", "fails-once", "--memory", 500)
+    refused = command("retry", "fails-once", "--memory", "8 giraffes")
+    assert (refused.exit_code, refused.stderr.count("\n")) == (1, 1)
+    assert "memory='8 giraffes' is not an amount of memory." in refused.stderr
+    answer = command("retry", "fails-once", "--memory", memory)
     assert "which runs 1 of 2 elements again.\n" in answer.stdout, answer.stderr
     assert future.job.result(LONG) == ["second time", "second time"]
+    (detail,) = cloud.call("batch", "describe_jobs", jobs=future.job.job_ids[-1:])["jobs"]
+    requirements = {need["type"]: need["value"] for need in detail["container"]["resourceRequirements"]}
+    assert requirements["MEMORY"] == str(mebibytes)
     assert command("retry", "fails-once").stdout == "No element has failed. Nothing was submitted.\n"
 
 
