@@ -59,9 +59,10 @@ def refuse_in_use(cloud: Cloud, repository: str) -> None:
     """Raise `CannotDeleteResourceException` if a knot uses images of a repository."""
     users = knots_by_repository(knots_by_image(batch.job_definitions(cloud))).get(repository)
     if users:
+        those = "that knot" if len(users) == 1 else "those knots"
         raise CannotDeleteResourceException(
-            f"The image repository {repository!r} was not deleted, because {knots_that(users, 'use')} it, and could "
-            f"run no more jobs. To delete it, clobber {'that knot' if len(users) == 1 else 'those knots'} with it: "
+            f"The image repository {repository!r} was not deleted, because {knots_that(users, 'use')} it. Without "
+            f"their images, knots can run no jobs. To delete it, clobber {those} with it: "
             f"`{cloud.command(' '.join(['clobber --repo', *sorted(users)]))}`.",
             operation="ecr:delete_repository",
             resource_id=repository,

@@ -364,7 +364,7 @@ def test_particle_tracking_checks_its_files(scripts_cloud):
     for prefix in prefixes:
         ck.aws.clients["s3"].head_object(Bucket="videos-of-a-lab", Key=f"Traj_{prefix}.csv")
     repo = ck.aws.DockerRepo("lab/videos")
-    with pytest.raises(ck.aws.CannotDeleteResourceException, match="could run no more jobs"):
+    with pytest.raises(ck.aws.CannotDeleteResourceException, match="knots can run no jobs"):
         repo.clobber()
     for knot in knots:
         knot.clobber(clobber_pars=True, clobber_image=True)
