@@ -212,7 +212,11 @@ def from_imports(names: Iterable[str], optional: Iterable[str] = ()) -> Requirem
     from cloudknot.program.packages.distributions import local_distributions
     from cloudknot.program.packages.solving import linux_names
 
-    names, skippable = set(names), {name.partition(".")[0] for name in optional}
+    # A job has a stand-in in the place of cloudknot. With cloudknot itself, a job could create Knots, and each image
+    # would have the packages for AWS.
+    own = __name__.partition(".")[0]
+    names = {name for name in names if name.partition(".")[0] != own}
+    skippable = {name.partition(".")[0] for name in optional}
     providers = _providers({name.partition(".")[0] for name in names} - sys.stdlib_module_names)
     lines: dict[str, str] = {}
     provided: set[str] = set()

@@ -216,7 +216,9 @@ class RunningBuild:
 
     def _put(self, data: bytes) -> None:
         now = int(time.time() * 1000)
-        for batch in batches(data):
+        for batch, _ in batches(data):
+            if not batch:
+                continue
             events = [{"timestamp": now, "message": f"{message}\n"} for message in batch]
             self._logs("PutLogEvents", **self._log_names, logEvents=events)
 

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
+from cloudknot.aws.cloud import Cloud
 from cloudknot.aws.s3.storage import StoredObject
 from cloudknot.errors import ResourceDoesNotExistException
 from cloudknot.options.choices import MapOptions
@@ -59,6 +60,8 @@ class MemoryCloud:
     """A cloud with nothing but objects."""
 
     storage: MemoryStorage
+    shortest_child: float = Cloud().shortest_child
+    """As on AWS."""
 
 
 @dataclass(frozen=True)

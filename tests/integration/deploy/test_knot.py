@@ -185,7 +185,7 @@ def importable_modules(names):
 
 
 def test_job_cannot_import_packages_of_session(knot_of):
-    names = ["boto3", "cloudpickle", "moto", "pytest", "cloudknot", "rich", "hypothesis"]
+    names = ["boto3", "cloudpickle", "moto", "pytest", "rich", "hypothesis"]
     assert knot_of(importable_modules).map([names]).result(LONG) == [["boto3", "cloudpickle"]]
 
 

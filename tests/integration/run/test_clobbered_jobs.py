@@ -85,7 +85,7 @@ def test_half_clobbered_job_raises_error_and_can_be_clobbered_completely(cloud, 
     for call in (
         ck.BatchJob(future.job.job_id, cloud=cloud).result,
         ck.BatchJob(future.job.job_id, cloud=cloud).retry_failed,
-        lambda: knot.map(future),
+        lambda: knot.map(future, kwargs={"factor": 3}),
     ):
         with pytest.raises(ck.ResourceDoesNotExistException, match="was clobbered"):
             call()

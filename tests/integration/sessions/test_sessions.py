@@ -180,7 +180,7 @@ def test_wait_for_results_ends_when_cloud_is_stopped(tmp_path):
         assert cloud.stop()
 
 
-def test_thread_can_wait_for_results_after_main_thread_has_ended(python):
+def test_thread_can_wait_for_results_after_main_thread_has_ended(python, no_stages):
     """The collector thread has ended by then, since no thread waited for results."""
     run = python(
         """

@@ -76,14 +76,6 @@ def test_cache_folder_is_closed_by_whatever_path(tmp_path, monkeypatch, name):
     assert mode(tmp_path / "real" / "cloudknot") == 0o700
 
 
-@pytest.mark.parametrize("variable", ["CLOUDKNOT_LOCAL_DIR", "XDG_CACHE_HOME"])
-def test_relative_directory_is_one_place_for_every_process(tmp_path, monkeypatch, variable):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("CLOUDKNOT_LOCAL_DIR", raising=False)
-    monkeypatch.setenv(variable, "relative")
-    assert default_directory().is_relative_to(tmp_path / "relative")
-
-
 @pytest.mark.parametrize(("before", "after"), [(0o755, 0o755), (0o777, 0o755), (0o770, 0o750), (0o700, 0o700)])
 def test_nobody_else_can_write_to_existing_directory(tmp_path, before, after):
     tmp_path.chmod(before)
