@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
 
 from cloudknot.cli.choice import Command
-from cloudknot.errors import ResourceDoesNotExistException
+from cloudknot.errors import CloudknotError, ResourceDoesNotExistException
 from cloudknot.options.validators import aws_name, near_matches
 
 if TYPE_CHECKING:
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 
 JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(?P<child>:\d+)?")
 """An id of Batch. Errors name children, with their number in the array job at the end."""
+
+RETRY = re.compile(r"future\.retry_failed\((?P<arguments>[^)]*)\)")
+OPTION = re.compile(r"(\w+)=(\w+)")
 
 
 def of_a_job(command: Command) -> Command:
@@ -49,6 +54,26 @@ def find_job(cloud: Cloud, text: str) -> BatchJob:
             f"The knot {text!r} has no jobs. Submit one: Knot(name={text!r}).map(...)."
         )
     return jobs[-1]
+
+
+def in_shell(text: str, cloud: Cloud, job: BatchJob) -> str:
+    """Return a message with commands in place of the calls that a Python session would make."""
+
+    def retry(call: re.Match[str]) -> str:
+        options = " ".join(f"--{name} {value}" for name, value in OPTION.findall(call["arguments"]))
+        return f"`{cloud.command(f'retry {job.job_id} {options}'.rstrip())}`"
+
+    text = RETRY.sub(retry, text)
+    return text.replace("job.terminate('reason')", f"`{cloud.command(f'cancel {job.job_id}')}`")
+
+
+@contextmanager
+def hints_for_shell(cloud: Cloud, job: BatchJob) -> Iterator[None]:
+    """Raise the errors of the block with hints for a shell; see `in_shell`."""
+    try:
+        yield
+    except CloudknotError as error:
+        raise click.ClickException(in_shell(str(error), cloud, job)) from error
 
 
 def check_knot(cloud: Cloud, name: str) -> None:

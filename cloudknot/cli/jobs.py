@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cloudknot.cli.choice import choose_from, of_a_cloud
-from cloudknot.cli.job_argument import check_knot, find_job, of_a_job
+from cloudknot.cli.job_argument import check_knot, find_job, hints_for_shell, in_shell, of_a_job
 from cloudknot.cli.output import AS_JSON, as_time, echo_json, echo_table
 from cloudknot.options.validators import aws_name
 
@@ -118,14 +118,15 @@ def errors(
     """
     from itertools import islice
 
-    found = find_job(choose_from(cloud, region, profile), job)
+    chosen = choose_from(cloud, region, profile)
+    found = find_job(chosen, job)
     failed = found.progress().failed
     pairs = islice(found.errors(), limit)
     if as_json:
         echo_json([{"index": index, "type": type(error).__name__, "message": str(error)} for index, error in pairs])
     else:
         for index, error in pairs:
-            click.echo(f"Element {index}: {type(error).__name__}: {error}")
+            click.echo(f"Element {index}: {type(error).__name__}: {in_shell(str(error), chosen, found)}")
             if traceback and error.__cause__ is not None:
                 click.echo(str(error.__cause__).strip().strip('"').strip())
         click.echo(f"Failed: {failed} of {found.manifest.count} elements.")
@@ -193,7 +194,8 @@ def result(
         check_file(file)
     chosen = choose_from(cloud, region, profile)
     found = find_job(chosen, job)
-    value = result_of(found, index, timeout, chosen.command(f"errors {found.job_id}"))
+    with hints_for_shell(chosen, found):
+        value = result_of(found, index, timeout, chosen.command(f"errors {found.job_id}"))
     if file is not None:
         click.echo(store(value, file, as_json))
     else:
@@ -225,13 +227,15 @@ def retry(
 
     JOB is the id of a job, or the name of a knot, which stands for its newest job.
     """
-    found = find_job(choose_from(cloud, region, profile), job)
+    chosen = choose_from(cloud, region, profile)
+    found = find_job(chosen, job)
     failed = found.progress().failed
     earlier = found.job_ids
     knot = found.manifest.knot if new_function else None
     # `retry_failed` takes a number without a unit as an int.
     amount = int(memory) if memory and memory.isdecimal() else memory
-    found.retry_failed(amount, timeout, vcpus, retries, knot=knot, chunksize=chunksize, progress=False)
+    with hints_for_shell(chosen, found):
+        found.retry_failed(amount, timeout, vcpus, retries, knot=knot, chunksize=chunksize, progress=False)
     if found.job_ids == earlier:
         click.echo("No element has failed. Nothing was submitted.")
     else:

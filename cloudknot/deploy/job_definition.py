@@ -1,7 +1,7 @@
 """The job definition of a knot: one mapping for both the CloudFormation template and RegisterJobDefinition.
 
 `DEFINITION` refers to the parameters of the stack. The template has the same for CloudFormation, which registers the
-first revision; a test compares it with `template_parts`. `job_definition` fills it in for RegisterJobDefinition, which
+first revision; a test compares both. `job_definition` fills it in for RegisterJobDefinition, which
 registers later ones. The other functions read existing revisions.
 """
 
@@ -193,34 +193,6 @@ def with_own_parts(
         "containerProperties": {**container, **own},
     }
     return cast("RegisterJobDefinitionRequestTypeDef", merged)
-
-
-def template_parts() -> dict[str, Mapping[str, object]]:
-    """Return the properties of the job definition and the conditions, as the template has them."""
-    return {
-        "properties": {_capital(name): _resource(value, name in FREE_KEYS) for name, value in DEFINITION.items()},
-        "conditions": {
-            name: {"Fn::Not": [{"Fn::Equals": [{"Ref": parameter}, empty]}]}
-            for name, (parameter, empty) in CONDITIONS.items()
-        },
-    }
-
-
-def _capital(name: str) -> str:
-    return name[0].upper() + name[1:]
-
-
-def _resource(value: Value, free_keys: bool = False) -> object:
-    """Return a part of the definition in CloudFormation's form: capitalised keys and intrinsic functions."""
-    if isinstance(value, Ref):
-        return {"Fn::GetAtt": value.name.split(".")} if "." in value.name else {"Ref": value.name}
-    if isinstance(value, If):
-        return {"Fn::If": [value.condition, _resource(value.value), _resource(value.otherwise)]}
-    if isinstance(value, Mapping):
-        return {key if free_keys else _capital(key): _resource(part, key in FREE_KEYS) for key, part in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_resource(part) for part in value]
-    return {"Ref": "AWS::NoValue"} if value is None else value
 
 
 def facts(definition: JobDefinitionTypeDef) -> dict[str, object]:

@@ -10,7 +10,6 @@ import socket
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from xml.sax.saxutils import escape
 
@@ -95,11 +94,6 @@ def full_body(answer: Iterable[bytes]) -> bytes:
     finally:
         if hasattr(answer, "close"):
             answer.close()
-
-
-def parse_form(body: bytes) -> dict[str, str]:
-    """Return the form in the body of a request in AWS's query protocol."""
-    return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
 
 
 def send(

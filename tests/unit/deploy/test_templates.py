@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -373,10 +373,44 @@ def test_every_taggable_resource_has_tags(name: str, untaggable: int) -> None:
     assert len(bare) == untaggable
 
 
+def template_parts() -> dict[str, Mapping[str, object]]:
+    """Return the properties of the job definition and the conditions, as the template has them."""
+    return {
+        "properties": {
+            _capital(name): _resource(value, name in job_definition.FREE_KEYS)
+            for name, value in job_definition.DEFINITION.items()
+        },
+        "conditions": {
+            name: {"Fn::Not": [{"Fn::Equals": [{"Ref": parameter}, empty]}]}
+            for name, (parameter, empty) in job_definition.CONDITIONS.items()
+        },
+    }
+
+
+def _capital(name: str) -> str:
+    return name[0].upper() + name[1:]
+
+
+def _resource(value: job_definition.Value, free_keys: bool = False) -> object:
+    """Return a part of the definition in CloudFormation's form: capitalised keys and intrinsic functions."""
+    if isinstance(value, job_definition.Ref):
+        return {"Fn::GetAtt": value.name.split(".")} if "." in value.name else {"Ref": value.name}
+    if isinstance(value, job_definition.If):
+        return {"Fn::If": [value.condition, _resource(value.value), _resource(value.otherwise)]}
+    if isinstance(value, Mapping):
+        return {
+            key if free_keys else _capital(key): _resource(part, key in job_definition.FREE_KEYS)
+            for key, part in value.items()
+        }
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_resource(part) for part in value]
+    return {"Ref": "AWS::NoValue"} if value is None else value
+
+
 def test_template_has_job_definition_for_api() -> None:
     """Edit both: `DEFINITION` and its conditions in job_definition.py, and the resource JobDefinition in knot.yaml."""
     loaded = parse_template(template.load("knot"))
-    properties, parts = loaded["Resources"]["JobDefinition"]["Properties"], job_definition.template_parts()
+    properties, parts = loaded["Resources"]["JobDefinition"]["Properties"], template_parts()
     for name in ("ResourceRetentionPolicy", "Tags"):
         properties.pop(name)
     assert properties == json.loads(json.dumps(parts["properties"]))

@@ -214,6 +214,31 @@ def test_status_of_absent_embedded_cloud_is_null(command, tmp_path):
     assert (answer.exit_code, json.loads(answer.stdout)) == (1, None)
 
 
+def end_process(code):
+    import os
+
+    os._exit(code)
+
+
+def test_hints_of_errors_are_commands_and_not_calls(command, cloud, gate):
+    died = ck.Knot(name="dies", func=end_process, cloud=cloud).map([9, 7], chunksize=2)
+    died.exception(LONG)
+    retry = cloud.command(f"retry {died.job.job_id}")
+    for verb in ("errors", "result"):
+        answer = command(verb, died.job.job_id)
+        assert f"run it again: `{retry}`." in answer.output
+        assert (
+            f"Run each by itself: `{retry.replace(died.job.job_id, died.job.job_id + ' --chunksize 1')}`"
+            in answer.output
+        )
+        assert "future." not in answer.output
+    running = ck.Knot(name="gated", func=pass_gate, cloud=cloud).map([gate.address])
+    refused = command("retry", running.job.job_id)
+    assert f"end it with `{cloud.command(f'cancel {running.job.job_id}')}`" in refused.stderr
+    gate.open()
+    assert running.result(LONG) == ["done"]
+
+
 @pytest.mark.parametrize(("memory", "mebibytes"), [("500", 500), ("0.5 GiB", 512), ("1gb", 1024)])
 def test_retry_runs_failed_elements_again(command, cloud, tmp_path, memory, mebibytes):
     def fails_once(path):
