@@ -89,7 +89,10 @@ def _shortened(error: CloudknotError) -> CloudknotError:
     cloudknot or the user's.
     """
     shown: BaseException | None = error
-    while shown is not None:
+    # A user's code can make a ring of causes, and so can `raise error from error`.
+    seen: set[int] = set()
+    while shown is not None and id(shown) not in seen:
+        seen.add(id(shown))
         if shown is not error and _passes_user(shown.__traceback__):
             break
         shown.__traceback__ = None

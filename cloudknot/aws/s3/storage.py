@@ -148,7 +148,10 @@ class Storage:
             try:
                 return self._s3.get_object(**self._name(key), **span)["Body"]
             except PermissionDeniedError as error:
-                raise self._missing_or(error, key) from error
+                found = self._missing_or(error, key)
+                if found is error:
+                    raise  # an error must not be its own cause
+                raise found from error
 
         def persist(call: Callable[[], bytes]) -> bytes:
             return self._door.persist("s3", "get_object", call)

@@ -546,8 +546,9 @@ class TestOneKnot:
                 allowed.append(name)
         assert allowed == []
         assert other._cloud.storage.get(keys.output(0, 1)) != b"forged"
-        with pytest.raises(ck.PermissionDeniedError):
+        with pytest.raises(ck.PermissionDeniedError) as caught:
             ck.BatchJob(other.job_id, cloud=limited).result(60)
+        assert caught.value.__cause__ is not caught.value
 
     @pytest.mark.parametrize("grant", RUN, ids=lambda grant: grant.sid)
     def test_user_needs_every_statement(self, grant, users, owner, shared):

@@ -38,10 +38,12 @@ def check_key(session: Session) -> None:
 
     botocore signs requests with such a key. Other providers are not asked, because that may send requests.
     """
+    from botocore.credentials import RefreshableCredentials
     from botocore.exceptions import PartialCredentialsError
 
     credentials = session.get_credentials()
-    if credentials is None or credentials.method not in _PLACES:
+    # botocore itself has refused half a key with an expiry time. To read an expired one here would renew it.
+    if credentials is None or credentials.method not in _PLACES or isinstance(credentials, RefreshableCredentials):
         return
     parts = {"aws_access_key_id": credentials.access_key, "aws_secret_access_key": credentials.secret_key}
     for name, part in parts.items():
