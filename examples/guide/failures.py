@@ -31,7 +31,7 @@ try:
     future.result()
 except ZeroDivisionError as error:  # the first failure, by position in the input
     print("raised:", error)
-    print("note:", *error.__notes__)  # the element, its job, and where its output is
+    print("notes:", *error.__notes__, sep="\n  ")  # the element, its job, and where its output is
     print("traceback:", "return 1 / x" in str(error.__cause__))  # the traceback in the job, as text
 
 good = [element.result() for element in future if element.exception() is None]

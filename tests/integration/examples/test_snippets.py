@@ -34,8 +34,8 @@ PRINTED = {
     ],
     "guide/failures.py": [
         r"raised: division by zero\n",
-        rf"note: Raised by element 1 \(job {ID}:1\), in attempt 1 of its job\. "
-        rf"Its output: .*cloudknot logs {ID} 1 --cloud local\n",
+        rf"notes:\n  Raised by element 1 \(job {ID}:1\), in attempt 1 of its job\. "
+        rf"Its output: .*cloudknot logs {ID} 1 --cloud local\n  2 of 4 elements failed\.\n",
         r"traceback: True\n",
         r"good: \[1\.0, 0\.25\]\n",
         r"died: 3 9\n",
