@@ -20,8 +20,15 @@ from tests.helpers.inventory import inventory
 from tests.helpers.waiting import until
 
 
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory):
+    """Yield a cloud for this module: clobber keeps the images and environments that knots of other tests use."""
+    with ck.LocalCloud(tmp_path_factory.mktemp("clobber"), vcpus=2, quota=1000) as cloud:
+        yield cloud
+
+
 def square(x):
-    """Return x squared. This copy gets an image of its own: clobber keeps an image that knots of other tests use."""
+    """Return x squared."""
     return x * x
 
 
