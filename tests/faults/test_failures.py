@@ -116,7 +116,8 @@ def test_exception_of_function_has_note_with_element_and_attempt(knot_of, switch
     cause = error.__cause__
     assert (cause.index, cause.job_id, cause.attempt) == (1, f"{future.job.job_id}:1", 3)
     assert is_log_url(cause.log_url, future.job)
-    (note,) = error.__notes__
+    note, count = error.__notes__
+    assert count == "1 of 2 elements failed."
     source = f"Raised by element 1 (job {future.job.job_id}:1), in attempt 3 of its job."
     assert note == f"{source} Its output: {future.job._cloud.command(f'logs {future.job.job_id} 1')}"
     assert note in "".join(traceback.format_exception(error))

@@ -242,7 +242,7 @@ GIVE_UPS = {
     "not found": (
         {"refused": "ResourceNotFoundException", "services": ("batch",)},
         ck.ResourceDoesNotExistException,
-        "batch:describe_jobs needs a resource that does not exist in .*ResourceNotFoundException",
+        "batch:describe_jobs needs a resource that does not exist.*ResourceNotFoundException",
     ),
 }
 
