@@ -216,7 +216,7 @@ def test_retry_refuses_running_job_and_invalid_options_but_accepts_cancelled_job
         for name, value in INVALID_OPTIONS:
             with pytest.raises(ck.CloudknotInputError, match=f"^{name}="):
                 target.retry_failed(**{name: value})
-        with pytest.raises(TypeError, match=r"retry_failed\(\) got an unexpected keyword argument 'memroy'"):
+        with pytest.raises(TypeError, match=r"retry_failed has no parameter 'memroy'\. Near matches: memory\."):
             target.retry_failed(memroy=2000)
     assert future.job._run.rounds.newest.number == 0
     assert future.cancel()
