@@ -200,7 +200,7 @@ def wait_for(folder, index):
 
 
 INVALID_OPTIONS = [
-    *[("memory", value) for value in (1, -1, "2 GB", 2.5)],
+    *[("memory", value) for value in (1, -1, "2 pounds", 2.5)],
     *[("timeout", value) for value in (59, "long")],
     *[("vcpus", 0), ("retries", 0), ("retries", 11), ("progress", "yes")],
     *[("chunksize", value) for value in (0, -3, "auto", 1.5, True)],
