@@ -156,10 +156,7 @@ def logs(
     JOB is the id of a job, or the name of a knot, which stands for its newest job. With --json, each line is an object
     with the number of the child job, its attempt and the message.
     """
-    from cloudknot.run.jobs.output import Output
-
-    found = find_job(choose_from(cloud, region, profile), job)
-    output = Output(found, index)
+    output = find_job(choose_from(cloud, region, profile), job)._output(index)
     for line in output.follow() if follow else output.lines():
         click.echo(json.dumps(line._asdict()) if as_json else output.labelled(line))
 

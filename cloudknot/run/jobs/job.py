@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
-from cloudknot.aws import batch, clients
+from cloudknot.aws import batch
 from cloudknot.aws.cloud import Cloud, choose_cloud
 from cloudknot.aws.sdk import forks
 from cloudknot.display.progress import Progress, Snapshot, progress_line
@@ -28,6 +28,7 @@ from cloudknot.run.jobs.collection import JobCollection
 from cloudknot.run.jobs.glance import Glance
 from cloudknot.run.jobs.job_inputs import stored_elements
 from cloudknot.run.jobs.job_state import FORGOTTEN, JobState, state_of_stored
+from cloudknot.run.jobs.output import Output
 from cloudknot.run.jobs.reduce import Reduce
 from cloudknot.run.jobs.retries.retry import Retry
 from cloudknot.run.jobs.retries.successor import successor_of
@@ -314,13 +315,14 @@ class BatchJob:
         CloudknotInputError
             The map has no element with this index.
         """
+        for line in self._output(index).lines():
+            yield line.message
+
+    def _output(self, index: int | None = None) -> Output:
+        """Return the output of the job or of one element, to read it once or to follow it."""
         if index is not None:
             self.check_index(index)
-        self._collection.catch_up()
-        children = range(self._run.rounds.children) if index is None else self._run.rounds.children_of(index)
-        for job in self._view.describe(children).values():
-            for stream in batch.log_streams(job):
-                yield from batch.log_lines(clients.logs(self._cloud).get_log_events, stream)
+        return Output(self._view, index, self._collection.catch_up, lambda: self.done)
 
     def check_index(self, index: int) -> None:
         """Check that the map has an element with this index. Raises `CloudknotInputError` if it has none."""

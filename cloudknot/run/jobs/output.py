@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from cloudknot.aws import batch, clients
 from cloudknot.errors import refuse
 
 if TYPE_CHECKING:
-    from cloudknot.run.jobs.job import BatchJob
+    from cloudknot.run.collect.run_view import RunView
 
 MAX_FOLLOWED = batch.DESCRIBE_LIMIT
 """Child jobs whose output can be followed together: Batch describes as many in one request."""
@@ -31,30 +31,40 @@ class Output:
 
     Parameters
     ----------
-    job : BatchJob
-    index : int, optional
-        The element. Default: all child jobs.
+    view : RunView
+    index : int or None
+        The element. None for all child jobs.
+    catch_up : callable
+        Reads rounds that other sessions have added.
+    has_ended : callable
+        Returns whether the job has ended.
     sleep : callable
         Waits for a number of seconds.
     """
 
-    def __init__(self, job: BatchJob, index: int | None = None, sleep: Callable[[float], None] = time.sleep) -> None:
-        if index is not None:
-            job.check_index(index)
-        self._job, self._index, self._sleep = job, index, sleep
+    def __init__(
+        self,
+        view: RunView,
+        index: int | None,
+        catch_up: Callable[[], None],
+        has_ended: Callable[[], bool],
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._view, self._index, self._sleep = view, index, sleep
+        self._catch_up, self._has_ended = catch_up, has_ended
         # Where the next reading of a log stream continues.
         self._tokens: dict[batch.LogStream, str] = {}
 
     @property
-    def _children(self) -> list[int]:
-        rounds = self._job._run.rounds
-        return list(range(rounds.children)) if self._index is None else rounds.children_of(self._index)
+    def _children(self) -> Sequence[int]:
+        rounds = self._view.run.rounds
+        return range(rounds.children) if self._index is None else rounds.children_of(self._index)
 
     def lines(self) -> Iterator[LogLine]:
         """Yield the lines that were not read yet, child by child and attempt by attempt."""
-        view = self._job._view
-        read = clients.logs(view.cloud).get_log_events
-        for child, described in view.describe(self._children).items():
+        self._catch_up()
+        read = clients.logs(self._view.cloud).get_log_events
+        for child, described in self._view.describe(self._children).items():
             for attempt, stream in enumerate(batch.log_streams(described), 1):
                 pages = batch.log_pages(read, stream, self._tokens.get(stream, ""))
                 for messages, self._tokens[stream] in pages:
@@ -76,7 +86,7 @@ class Output:
         pause = SHORTEST_PAUSE
         while True:
             # Asked before the logs: lines that arrive after the end are read once more below.
-            ended = self._job.done
+            ended = self._has_ended()
             pause = min(2 * pause, LONGEST_PAUSE)
             for line in self.lines():
                 pause = SHORTEST_PAUSE
@@ -90,9 +100,8 @@ class Output:
 
     def labelled(self, line: LogLine) -> str:
         """Return the text of a line, with its elements in front if several child jobs print."""
-        if self._index is not None or self._job._run.rounds.children == 1:
+        rounds = self._view.run.rounds
+        if self._index is not None or rounds.children == 1:
             return line.message
-        spans = list(self._job._view.spans(line.child))
-        # All elements of a child may have run again elsewhere.
-        first, last = (spans[0].start, spans[-1].stop - 1) if spans else (line.child, line.child)
+        first, last = rounds.ends_of(line.child)
         return f"[{first}] {line.message}" if first == last else f"[{first}-{last}] {line.message}"

@@ -182,6 +182,12 @@ class Rounds:
                 stop = min(stop, later.elements[next_position])
         return owner.start + position // owner.chunksize, stop
 
+    def ends_of(self, child: int) -> tuple[int, int]:
+        """Return the first and the last element that a child ran, also if later rounds ran them again."""
+        round = self.round_of_child(child)
+        start, stop = round.chunk_bounds((child - round.start) * round.chunksize)
+        return round.elements[start], round.elements[stop - 1]
+
     def spans(self, child: int) -> Iterator[range]:
         """Yield the contiguous ranges of elements that a child still owns, without those of later rounds."""
         round = self.round_of_child(child)

@@ -214,6 +214,27 @@ def test_status_of_absent_embedded_cloud_is_null(command, tmp_path):
     assert (answer.exit_code, json.loads(answer.stdout)) == (1, None)
 
 
+def fail_always(x):
+    print("call", x, flush=True)
+    raise ValueError(x)
+
+
+def test_logs_have_rounds_of_other_sessions_under_elements_that_ran(command, cloud):
+    future = ck.Knot(name="fails-always", func=fail_always, cloud=cloud).map([0, 1, 2, 3], chunksize=2)
+    future.exception(LONG)
+    future.retry_failed(chunksize=1).exception(LONG)
+
+    def calls():
+        return re.findall(r"^\[.+\] call \d$", command("logs", future.job.job_id).stdout, re.MULTILINE)
+
+    assert until(lambda: len(calls()) == 8)
+    assert calls() == [
+        *("[0-1] call 0", "[0-1] call 1", "[2-3] call 2", "[2-3] call 3"),
+        *(f"[{index}] call {index}" for index in range(4)),
+    ]
+    assert command("logs", future.job.job_id, 3).stdout.splitlines().count("call 3") == 2
+
+
 def end_process(code):
     import os
 
