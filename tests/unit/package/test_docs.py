@@ -119,12 +119,13 @@ def check_variable(assignment):
 
 def check_subcommand(command, arguments):
     """Assert that a `cloudknot` command accepts these arguments."""
-    words = list(arguments)
+    words, parent = list(arguments), click.Context(command, **command.context_settings)
     while isinstance(command, click.Group) and words and not words[0].startswith("-"):
         name = words.pop(0)
-        command = command.get_command(click.Context(command), name)
+        command = command.get_command(parent, name)
         assert command is not None, f"there is no command {name}"
-    with command.make_context("cloudknot", list(words), resilient_parsing=True) as context:
+    # With the parent of a real call: a command keeps the names of its help option from its first context.
+    with command.make_context("cloudknot", list(words), parent, resilient_parsing=True) as context:
         assert not context.args
     options = {option for parameter in command.params for option in parameter.opts} | {"--help"}
     assert {word for word in words if word.startswith("--")} <= options
