@@ -151,6 +151,11 @@ def state_of(jobs: Sequence[Job]) -> str:
     return next((state for state in reversed(LIVE_STATES) if states.get(state)), "RUNNING")
 
 
+def reasons_of(jobs: Sequence[Job]) -> str:
+    """Return Batch's reasons for the states of jobs, each once; empty if Batch gives none."""
+    return "; ".join(dict.fromkeys(job["statusReason"] for job in jobs if job.get("statusReason")))
+
+
 def reason_of_waiting(door: Door, job_ids: Sequence[str], *, array: bool) -> str:
     """Return Batch's reason why jobs, or the children of an array job, stay RUNNABLE; empty if Batch gives none."""
     waiting: Sequence[Job | JobSummary]

@@ -11,6 +11,7 @@ from datetime import datetime
 import click
 
 from cloudknot.display.tables import table
+from cloudknot.options.streams import is_terminal
 
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for other programs.")
 NARROWEST = 80
@@ -19,7 +20,7 @@ NARROWEST = 80
 
 def echo_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table. On a terminal, cells are shortened so that it fits. A pipe or file gets all cells whole."""
-    width = max(NARROWEST, shutil.get_terminal_size().columns) if sys.stdout.isatty() else None
+    width = max(NARROWEST, shutil.get_terminal_size().columns) if is_terminal(sys.stdout) else None
     click.echo(table(head, rows, width))
 
 
@@ -34,7 +35,7 @@ def confirm(question: str) -> None:
         answer = sys.stdin is not None and click.confirm(question)
     except click.Abort:
         # A person at a terminal knows that Ctrl-C ended it.
-        if sys.stdin.isatty():
+        if is_terminal(sys.stdin):
             raise
         answer = None
         click.echo()

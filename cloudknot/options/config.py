@@ -10,7 +10,6 @@ section ``[aws]``. All other content is preserved.
 
 from __future__ import annotations
 
-import codecs
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from cloudknot.errors import CloudknotConfigurationError, CloudknotInputError, refuse
+from cloudknot.options.encodings import UTF_16, encoding_of
 from cloudknot.options.validators import ACCOUNT, BOUNDARY, BUCKET, REPOSITORY, Rule, one_of
 from cloudknot.options.variables import OF_SETTINGS, check_variables
 
@@ -309,12 +309,12 @@ def _text(file: Path) -> str:
         data = file.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return ""
-    # Windows Notepad writes UTF-8 with a byte order mark, UTF-16 ("Unicode"), or CP1252 ("ANSI").
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+    if data.startswith(UTF_16):
         return data.decode("utf-16", "replace")
     try:
-        return data.decode("utf-8-sig")
+        return data.decode(encoding_of(data))
     except UnicodeDecodeError:
+        # Windows Notepad calls this "ANSI".
         return data.decode("cp1252", "replace")
 
 

@@ -5,7 +5,6 @@ The rules are on the page docs/templates.md. AWS checks the rest when cloudknot 
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 from cloudknot.deploy.cloudformation.template import LONGEST, MARK, SPELLING, Template, digest, load
 from cloudknot.errors import refuse
+from cloudknot.options.encodings import encoding_of
 from cloudknot.options.template_documents import parse_template
 from cloudknot.options.validators import argument
 
@@ -113,10 +113,8 @@ def _read(path: str) -> str:
             cause=f"AWS accepts at most {LONGEST:,} bytes.",
             fix="Remove comments or resources.",
         )
-    # PowerShell writes the output of a command in UTF-16.
-    is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        text = content.decode("utf-16" if is_utf16 else "utf-8-sig")
+        text = content.decode(encoding_of(content))
     except UnicodeDecodeError as error:
         refuse(
             problem=f"{argument('template', path)} is not a text in UTF-8: {error.reason} at byte {error.start:,}.",

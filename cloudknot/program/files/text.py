@@ -5,7 +5,8 @@ from __future__ import annotations
 import codecs
 from pathlib import PurePosixPath
 
-_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+from cloudknot.options.encodings import UTF_16, encoding_of
+
 _NAMES = {"dockerfile", "makefile", "requirements.txt", ".dockerignore"}
 _SUFFIXES = {
     *(".py", ".pyi", ".pyx", ".pxd", ".sh", ".bash", ".zsh", ".csh", ".ksh", ".fish", ".awk", ".sed"),
@@ -18,8 +19,7 @@ _SHEBANG = b"#!"
 
 def decoded(content: bytes) -> str:
     """Return the text of a file in UTF-8 or UTF-16, without its BOM. Unknown bytes become U+FFFD."""
-    # Notepad and PowerShell write these encodings.
-    return content.decode("utf-16" if content.startswith(_UTF16) else "utf-8-sig", errors="replace")
+    return content.decode(encoding_of(content), errors="replace")
 
 
 def portable(path: str, content: bytes) -> bytes:
@@ -36,7 +36,7 @@ def portable(path: str, content: bytes) -> bytes:
     """
     if not is_source(path, content):
         return content
-    if content.startswith(_UTF16):
+    if content.startswith(UTF_16):
         content = decoded(content).encode()
     return content.removeprefix(codecs.BOM_UTF8).replace(b"\r\n", b"\n")
 
@@ -44,7 +44,7 @@ def portable(path: str, content: bytes) -> bytes:
 def is_source(path: str, content: bytes) -> bool:
     """Return whether a file is source code. The bytes of all other files are data."""
     name = PurePosixPath(path.lower())
-    if content.startswith(_UTF16):
+    if content.startswith(UTF_16):
         return name.name in _NAMES or name.suffix in _SUFFIXES
     # No source code has NUL bytes. A MATLAB data file may have the ending of MATLAB's code.
     if b"\0" in content[:8192]:

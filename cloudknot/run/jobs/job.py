@@ -264,7 +264,7 @@ class BatchJob:
         jobs = self._view.newest_jobs()
         if only_waits(batch.count_states(jobs)):
             return explain(self.name, self._view.reason_of_waiting())
-        return "; ".join(dict.fromkeys(job["statusReason"] for job in jobs if job.get("statusReason")))
+        return batch.reasons_of(jobs)
 
     def _status_without_batch(self) -> str:
         # Only success is final, and remembered: a retry can still change a failure.
@@ -315,11 +315,9 @@ class BatchJob:
         CloudknotInputError
             The map has no element with this index.
         """
-        for line in self._output(index).lines():
-            yield line.message
+        yield from (line.message for line in self._output(index).lines())
 
     def _output(self, index: int | None = None) -> Output:
-        """Return the output of the job or of one element, to read it once or to follow it."""
         if index is not None:
             self.check_index(index)
         return Output(self._view, index, self._collection.catch_up, lambda: self.done)

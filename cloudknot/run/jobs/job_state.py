@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from cloudknot.aws import batch
+
 if TYPE_CHECKING:
-    from cloudknot.aws import batch
     from cloudknot.run.collect.run_view import RunView
 
 FORGOTTEN = "UNKNOWN"
@@ -30,9 +31,8 @@ class JobState(str):
 
     def __new__(cls, state: str, jobs: Sequence[batch.Job] = ()) -> JobState:
         self = super().__new__(cls, state)
-        reasons = dict.fromkeys(job["statusReason"] for job in jobs if job.get("statusReason"))
         attempts = [attempt for job in jobs for attempt in job.get("attempts", ())]
-        self._old = {"status": state, "statusReason": "; ".join(reasons), "attempts": attempts}
+        self._old = {"status": state, "statusReason": batch.reasons_of(jobs), "attempts": attempts}
         # Batch describes the children of an array job here: ``size`` and ``statusSummary``.
         if arrays := [job["arrayProperties"] for job in jobs if job.get("arrayProperties")]:
             self._old["arrayProperties"] = arrays[0]

@@ -8,8 +8,7 @@ import os
 from shlex import quote
 
 from cloudknot.errors import CloudknotConfigurationError
-
-_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+from cloudknot.options.encodings import UTF_16
 
 
 def unusable_file(path: str, error: str) -> CloudknotConfigurationError:
@@ -53,7 +52,7 @@ def _encoding_problem(data: bytes, path: str) -> tuple[str, str] | None:
             "It begins with a byte order mark, as Windows Notepad writes it.",
             f"Remove the mark, for example with `sed -i '1s/^\\xEF\\xBB\\xBF//' {file}`.",
         )
-    kind = "UTF-16" if data.startswith(_UTF_16) else "CP1252"
+    kind = "UTF-16" if data.startswith(UTF_16) else "CP1252"
     convert = f"Write it as UTF-8, for example with `iconv -f {kind} -t UTF-8 {file} > {new} && mv {new} {file}`."
     if kind == "UTF-16":
         return "It is encoded as UTF-16.", convert
