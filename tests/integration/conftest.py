@@ -4,8 +4,10 @@ import contextlib
 from dataclasses import dataclass, field
 
 import pytest
+from click.testing import CliRunner
 
 import cloudknot as ck
+from cloudknot.cli.main import main
 from tests.docker import machine
 from tests.helpers.gate import Gate
 
@@ -92,6 +94,18 @@ def gate():
     gate = Gate()
     yield gate
     gate.close()
+
+
+@pytest.fixture
+def command_on(monkeypatch):
+    """Return a function that takes a cloud, and returns one that runs ``cloudknot`` with words on this cloud."""
+
+    def on(cloud):
+        monkeypatch.setenv("CLOUDKNOT_CLOUD", "local")
+        monkeypatch.setenv("CLOUDKNOT_LOCAL_DIR", str(cloud.directory))
+        return lambda *words, **choices: CliRunner().invoke(main, list(map(str, words)), **choices)
+
+    return on
 
 
 @pytest.fixture

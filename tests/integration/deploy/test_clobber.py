@@ -293,10 +293,9 @@ def other_cloud(tmp_path_factory):
 
 
 @pytest.fixture
-def run_command(other_cloud, monkeypatch):
+def run_command(other_cloud, command_on):
     """Return a function that runs a ``cloudknot`` command on `other_cloud`."""
-    monkeypatch.setenv("CLOUDKNOT_LOCAL_DIR", str(other_cloud.directory))
-    return lambda *words, **options: CliRunner().invoke(main, [*words, "--cloud", "local"], **options)
+    return command_on(other_cloud)
 
 
 def test_clobber_all_shows_and_removes_every_resource(other_cloud, run_command):

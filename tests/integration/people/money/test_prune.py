@@ -1,13 +1,12 @@
 """`cloudknot prune` deletes the images that nothing uses, and no image that a map, a retry or a person needs."""
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
-from click.testing import CliRunner
 
 import cloudknot as ck
 from cloudknot.aws.batch import job_definitions
-from cloudknot.cli.main import main
 from cloudknot.deploy.account.prune import Unused, UnusedImage, find_unused
 from cloudknot.run.jobs.needed import needed_revisions
 from tests.helpers.functions import cube, double, square
@@ -26,10 +25,8 @@ def cloud(tmp_path_factory):
 
 
 @pytest.fixture
-def prune(cloud, monkeypatch):
-    monkeypatch.setenv("CLOUDKNOT_LOCAL_DIR", str(cloud.directory))
-    monkeypatch.setenv("CLOUDKNOT_CLOUD", "local")
-    return lambda *arguments, **choices: CliRunner().invoke(main, ["prune", *arguments], **choices)
+def prune(cloud, command_on):
+    return partial(command_on(cloud), "prune")
 
 
 def tags_in(cloud):

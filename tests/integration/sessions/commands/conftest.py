@@ -1,14 +1,9 @@
 """A function that runs the command on the shared cloud."""
 
 import pytest
-from click.testing import CliRunner
-
-from cloudknot.cli.main import main
 
 
 @pytest.fixture
-def command(cloud, monkeypatch):
+def command(cloud, command_on):
     """Return a function that runs ``cloudknot`` with words on the shared cloud, and returns click's result."""
-    monkeypatch.setenv("CLOUDKNOT_CLOUD", "local")
-    monkeypatch.setenv("CLOUDKNOT_LOCAL_DIR", str(cloud.directory))
-    return lambda *words, **choices: CliRunner().invoke(main, list(map(str, words)), **choices)
+    return command_on(cloud)
