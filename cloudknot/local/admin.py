@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cloudknot.errors import ClockSkewError
-from cloudknot.local.state import REGION, CloudState, read_state
+from cloudknot.local.directory.state import REGION, CloudState, read_state
 
 if TYPE_CHECKING:
     from http.client import HTTPResponse

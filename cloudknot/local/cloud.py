@@ -23,6 +23,17 @@ from cloudknot.aws.images.image_store import ImageStore
 from cloudknot.aws.sdk.process_limits import CLOUD_TASKS, check_limits
 from cloudknot.errors import CKTimeoutError, ClockSkewError, CloudError
 from cloudknot.local import admin
+from cloudknot.local.directory.state import (
+    REGION,
+    CloudState,
+    check_owner,
+    claim,
+    is_locked,
+    locked,
+    read_state,
+    server_lock,
+    usable,
+)
 from cloudknot.local.options import (
     DIRECTORY_VARIABLE,
     ServerOptions,
@@ -34,17 +45,6 @@ from cloudknot.local.options import (
     usual_directory,
 )
 from cloudknot.local.runners.choice import DEFAULT, RUNNERS
-from cloudknot.local.state import (
-    REGION,
-    CloudState,
-    check_owner,
-    claim,
-    is_locked,
-    locked,
-    read_state,
-    server_lock,
-    usable,
-)
 from cloudknot.options.public import public_function
 from cloudknot.options.variables import check_variables
 
@@ -408,7 +408,7 @@ class LocalCloud(Cloud):
         return None
 
     def _start(self) -> CloudState:
-        from cloudknot.local.runners.full_disk import refuse_full
+        from cloudknot.local.directory.full_disk import refuse_full
         from cloudknot.local.server.launch import check_installed, check_registry, launch
 
         # Checked before the start: of a server that fails to start, only the end of its log is known.

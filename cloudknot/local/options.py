@@ -13,8 +13,8 @@ from cloudknot.local.runners.choice import RUNNERS, WITH_REGISTRY
 from cloudknot.options import config
 
 if TYPE_CHECKING:
+    from cloudknot.local.directory.state import CloudState
     from cloudknot.local.iam.signing import AccessKey
-    from cloudknot.local.state import CloudState
 
 DIRECTORY_VARIABLE = "CLOUDKNOT_LOCAL_DIR"
 

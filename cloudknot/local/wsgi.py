@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import socket
 import uuid
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from xml.sax.saxutils import escape
 
@@ -39,6 +40,42 @@ STATUSES = {
     507: "507 Insufficient Storage",
 }
 _QUERY_SERVICES = frozenset({"autoscaling", "cloudformation", "elasticloadbalancing", "iam", "sns", "sts"})
+BLOCK = 1 << 20
+"""Bytes of a file that are read at a time."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A range of an open file."""
+
+    file: BinaryIO
+    offset: int
+    length: int
+
+
+class FileBody:
+    """The body of an answer from ranges of files. The HTTP server has the kernel copy them to the socket.
+
+    Parameters
+    ----------
+    segments : sequence of Segment
+        In order. `close` closes their files.
+    """
+
+    def __init__(self, segments: Sequence[Segment]) -> None:
+        self.segments = segments
+
+    def __iter__(self) -> Iterator[bytes]:
+        for segment in self.segments:
+            segment.file.seek(segment.offset)
+            left = segment.length
+            while left and (block := segment.file.read(min(left, BLOCK))):
+                left -= len(block)
+                yield block
+
+    def close(self) -> None:
+        for segment in self.segments:
+            segment.file.close()
 
 
 class ClientException(Exception):

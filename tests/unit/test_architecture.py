@@ -52,9 +52,10 @@ ENTRANCES = {"cloudknot.cli.local": "the commands of the embedded cloud", "cloud
 LOCAL_ORDER = [
     "local.__init__",
     "local.wsgi",
-    "local.state",
+    "local.directory",
     "local.iam",
     "local.admin",
+    "local.s3",
     "local.batch",
     "local.cloudformation",
     "local.codebuild",

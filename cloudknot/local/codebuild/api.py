@@ -15,8 +15,8 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from cloudknot.local import wsgi
 from cloudknot.local.codebuild.running_build import BuildOrder, RunningBuild
+from cloudknot.local.directory.state import ACCOUNT, REGION
 from cloudknot.local.iam.requests.received import received
-from cloudknot.local.state import ACCOUNT, REGION
 from cloudknot.local.wsgi import Answer
 
 Project = dict[str, Any]

@@ -23,7 +23,7 @@ from typing import IO, Any
 from cloudknot.aws.images import docker_context
 from cloudknot.errors import ResourceExistsException
 from cloudknot.local.batch.logs import batches
-from cloudknot.local.state import ACCOUNT, REGION
+from cloudknot.local.directory.state import ACCOUNT, REGION
 
 PHASES = ("install", "pre_build", "build", "post_build")
 INTERVAL = 0.3

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from cloudknot.errors import CloudError
 from cloudknot.local.admin import FAULTS_PATH, answers, ask
+from cloudknot.local.directory.state import read_state
 from cloudknot.local.faults.plan import Faults, Kill
-from cloudknot.local.state import read_state
 
 if TYPE_CHECKING:
     from cloudknot.local.cloud import LocalCloud

@@ -17,10 +17,10 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from cloudknot.local import wsgi
+from cloudknot.local.directory.state import ACCOUNT
 from cloudknot.local.iam.policy import glob
 from cloudknot.local.iam.requests.received import received
 from cloudknot.local.iam.signing import AccessKey
-from cloudknot.local.state import ACCOUNT
 
 
 @dataclass(frozen=True)

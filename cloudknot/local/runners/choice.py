@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cloudknot.aws.images.ecr import RegistryLogin
     from cloudknot.local.batch.records import Task
     from cloudknot.local.batch.runner import Runner
-    from cloudknot.local.runners.full_disk import FullDisk
+    from cloudknot.local.directory.full_disk import FullDisk
 
 
 @dataclass(frozen=True)

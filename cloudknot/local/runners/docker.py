@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from docker import APIClient
     from docker.types import HostConfig
 
-    from cloudknot.local.runners.full_disk import FullDisk
+    from cloudknot.local.directory.full_disk import FullDisk
 
 CLOUD_LABEL = "cloudknot.cloud"
 """The label of every container. Its value is the directory of the container's cloud."""

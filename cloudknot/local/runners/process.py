@@ -27,8 +27,8 @@ from cloudknot.local.runners.fork_server_client import PROGRAM, ForkServerClient
 from cloudknot.local.runners.imports import Imports, imports_of
 
 if TYPE_CHECKING:
+    from cloudknot.local.directory.full_disk import FullDisk
     from cloudknot.local.runners.fork_server import Message
-    from cloudknot.local.runners.full_disk import FullDisk
 
 MAX_FORK_SERVERS = 8
 """The number of fork servers to keep. If one more is needed, the oldest idle one is closed first."""

@@ -32,21 +32,8 @@ from cloudknot.local.batch.resource_api import QUOTA, BatchResources
 from cloudknot.local.batch.runner import Runner
 from cloudknot.local.cloudformation.api import CloudFormation
 from cloudknot.local.codebuild.api import CodeBuild
-from cloudknot.local.faults.faulty_runner import FaultyRunner
-from cloudknot.local.faults.requests import Injector
-from cloudknot.local.faults.route import FaultRoute
-from cloudknot.local.iam.gate import Admission
-from cloudknot.local.iam.signing import AccessKey
-from cloudknot.local.runners.choice import DEFAULT, RUNNERS, RunnerSettings
-from cloudknot.local.runners.full_disk import FullDisk
-from cloudknot.local.server.access_control import AccessControl
-from cloudknot.local.server.application import Application
-from cloudknot.local.server.ecr import RegistryEcr
-from cloudknot.local.server.http.server import http_server
-from cloudknot.local.server.moto_app import Moto
-from cloudknot.local.server.registry import PASSWORD_VARIABLE, USERNAME_VARIABLE, login_from_environment, registry_of
-from cloudknot.local.server.s3.full_disk import FullDiskAnswers
-from cloudknot.local.state import (
+from cloudknot.local.directory.full_disk import FullDisk
+from cloudknot.local.directory.state import (
     ACCOUNT,
     REGION,
     VERSION,
@@ -58,6 +45,19 @@ from cloudknot.local.state import (
     state_file,
     write_state,
 )
+from cloudknot.local.faults.faulty_runner import FaultyRunner
+from cloudknot.local.faults.requests import Injector
+from cloudknot.local.faults.route import FaultRoute
+from cloudknot.local.iam.gate import Admission
+from cloudknot.local.iam.signing import AccessKey
+from cloudknot.local.runners.choice import DEFAULT, RUNNERS, RunnerSettings
+from cloudknot.local.server.access_control import AccessControl
+from cloudknot.local.server.application import Application
+from cloudknot.local.server.ecr import RegistryEcr
+from cloudknot.local.server.http.server import http_server
+from cloudknot.local.server.moto_app import Moto
+from cloudknot.local.server.registry import PASSWORD_VARIABLE, USERNAME_VARIABLE, login_from_environment, registry_of
+from cloudknot.local.server.s3.full_disk import FullDiskAnswers
 from cloudknot.local.wsgi import Answer
 
 DAY = 24 * 3600.0

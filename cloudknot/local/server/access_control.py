@@ -10,6 +10,7 @@ from wsgiref.types import WSGIApplication
 
 from cloudknot.aws.door import Door
 from cloudknot.errors import CloudError
+from cloudknot.local.directory.state import ACCOUNT, REGION
 from cloudknot.local.faults.plan import STACK_AGENT
 from cloudknot.local.iam.accesses import Names
 from cloudknot.local.iam.gate import Gate
@@ -19,7 +20,6 @@ from cloudknot.local.iam.signing import AccessKey
 from cloudknot.local.iam.task_credentials import TaskCredentials
 from cloudknot.local.server.control_plane import ControlPlane
 from cloudknot.local.server.s3.bucket_owners import owner_of
-from cloudknot.local.state import ACCOUNT, REGION
 
 CLOUDFORMATION = "cloudformation.amazonaws.com"
 TOKENS = "credentials"

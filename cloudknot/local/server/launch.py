@@ -14,8 +14,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from cloudknot.errors import CloudError, CloudknotConfigurationError
+from cloudknot.local.directory.state import CloudState, log_file, read_state
 from cloudknot.local.options import ServerOptions
-from cloudknot.local.state import CloudState, log_file, read_state
 
 START_TIMEOUT = 60.0
 """Seconds."""

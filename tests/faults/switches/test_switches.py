@@ -18,7 +18,7 @@ from botocore.exceptions import (
 
 import cloudknot as ck
 from cloudknot.local import Faults, Kill
-from cloudknot.local.state import read_state
+from cloudknot.local.directory.state import read_state
 from tests.helpers.waiting import LONG, until
 
 BUCKET = "faults-bucket"

@@ -10,7 +10,7 @@ from botocore.credentials import RefreshableCredentials
 
 from cloudknot.aws.door import Door
 from cloudknot.errors import CredentialsError
-from cloudknot.local.state import read_state
+from cloudknot.local.directory.state import read_state
 from cloudknot.worker.s3.plain_requests import PlainRequests
 
 

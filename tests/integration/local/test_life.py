@@ -14,8 +14,16 @@ import pytest
 
 from cloudknot.errors import CloudError, CloudknotInputError
 from cloudknot.local import LocalCloud
+from cloudknot.local.directory.state import (
+    CloudState,
+    is_locked,
+    locked,
+    read_state,
+    server_lock,
+    state_file,
+    write_state,
+)
 from cloudknot.local.runners.images.store import materialise
-from cloudknot.local.state import CloudState, is_locked, locked, read_state, server_lock, state_file, write_state
 from tests.helpers.batch import WORKER, Client, Image, alive, until_written
 from tests.helpers.paths import ROOT
 from tests.helpers.waiting import until

@@ -10,7 +10,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from cloudknot.local import LocalCloud
-from cloudknot.local.state import read_state, state_file
+from cloudknot.local.directory.state import read_state, state_file
 from tests.helpers.batch import WORKER
 
 

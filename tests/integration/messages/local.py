@@ -13,6 +13,7 @@ from cloudknot.aws.images.ecr import RegistryLogin
 from cloudknot.aws.images.registry.client import Registry
 from cloudknot.aws.sdk.process_limits import _allow_open_files, _check_tasks
 from cloudknot.local.admin import answers
+from cloudknot.local.directory.state import CloudState, check_owner, locked, read_state
 from cloudknot.local.faults.faulty_runner import FaultyRunner
 from cloudknot.local.faults.plan import Faults, Kill
 from cloudknot.local.faults.requests import Injector
@@ -23,7 +24,6 @@ from cloudknot.local.runners.images.prune import limit
 from cloudknot.local.runners.images.store import materialise
 from cloudknot.local.server.launch import check_installed, launch
 from cloudknot.local.server.registry import check, registry_of
-from cloudknot.local.state import CloudState, check_owner, locked, read_state
 from cloudknot.program.program import make_program
 from tests.helpers.foreign import foreign_directory
 from tests.helpers.functions import square

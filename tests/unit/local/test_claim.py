@@ -8,8 +8,7 @@ import pytest
 
 import cloudknot as ck
 from cloudknot.local import LocalCloud
-from cloudknot.local.options import default_directory
-from cloudknot.local.state import (
+from cloudknot.local.directory.state import (
     CloudState,
     check_owner,
     claim,
@@ -18,6 +17,7 @@ from cloudknot.local.state import (
     state_file,
     write_state,
 )
+from cloudknot.local.options import default_directory
 from cloudknot.options.config import cache_folder
 from tests.helpers.foreign import NOBODY, foreign_directory
 

@@ -13,13 +13,13 @@ from moto.core.responses import BaseResponse
 from moto.moto_server.werkzeug_app import BackendRequest
 from moto.s3.responses import S3Response
 
+from cloudknot.local.directory.state import REGION
 from cloudknot.local.iam.requests.calls import Call
 from cloudknot.local.iam.requests.objects import S3Request
 from cloudknot.local.iam.requests.received import RECEIVED, read_request
 from cloudknot.local.iam.requests.refusals import Refused
 from cloudknot.local.iam.requests.rendered import service_environ
 from cloudknot.local.iam.signing import Request, SignedClaim
-from cloudknot.local.state import REGION
 
 PIECES = st.sampled_from(
     [

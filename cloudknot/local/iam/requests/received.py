@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 from wsgiref.types import WSGIEnvironment
 
+from cloudknot.local.directory.state import REGION
 from cloudknot.local.iam.requests import fields
 from cloudknot.local.iam.requests.calls import Call, make_call, read_call
 from cloudknot.local.iam.requests.objects import S3Request, deletes_several, read_s3_request
 from cloudknot.local.iam.requests.refusals import Refused
 from cloudknot.local.iam.requests.s3_operations import OPERATIONS
 from cloudknot.local.iam.signing import Request, SignedClaim
-from cloudknot.local.state import REGION
 
 RECEIVED = "cloudknot.received"
 """The WSGI variable that holds the `Received`."""

@@ -10,11 +10,11 @@ from typing import IO
 from urllib.parse import unquote_to_bytes
 from wsgiref.types import WSGIEnvironment
 
+from cloudknot.local.directory.state import REGION
 from cloudknot.local.iam.requests.calls import Call
 from cloudknot.local.iam.requests.objects import S3Request
 from cloudknot.local.iam.requests.received import Unread, received
 from cloudknot.local.iam.signing import Body, Request
-from cloudknot.local.state import REGION
 
 _FORM, _JSON = "application/x-www-form-urlencoded", "application/x-amz-json-1.1"
 

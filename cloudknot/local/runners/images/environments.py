@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cloudknot.errors import ImageError
+from cloudknot.local.directory.state import check_owner, locked, own_folder
 from cloudknot.local.runners.images.contents import damaged_packages, is_intact, mark_complete, site_packages
 from cloudknot.local.runners.images.disk_use import delete
 from cloudknot.local.runners.images.installed import copy_installed, forget
 from cloudknot.local.runners.images.usage import mark_used
-from cloudknot.local.state import check_owner, locked, own_folder
 from cloudknot.options import config
 from cloudknot.program.packages import uv
 from cloudknot.program.packages.install import install

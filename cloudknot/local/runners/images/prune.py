@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cloudknot.errors import CKTimeoutError, refuse
+from cloudknot.local.directory.state import locked
 from cloudknot.local.runners.images.contents import recorded_size
 from cloudknot.local.runners.images.disk_use import DiskUse, delete
 from cloudknot.local.runners.images.environments import environments_folder, is_shared, lock_of
 from cloudknot.local.runners.images.installed import COPIES
 from cloudknot.local.runners.images.usage import removable, unused_seconds
-from cloudknot.local.state import locked
 
 LIMIT_VARIABLE = "CLOUDKNOT_LOCAL_GB"
 DEFAULT_LIMIT = 10.0

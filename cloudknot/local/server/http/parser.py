@@ -10,8 +10,8 @@ from waitress.buffers import OverflowableBuffer
 from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.receiver import FixedStreamReceiver
 
+from cloudknot.local.directory.full_disk import ERRORS
 from cloudknot.local.iam.gate import LONGEST_CALL, Admission
-from cloudknot.local.runners.full_disk import ERRORS
 
 # waitress writes the names of received headers in capitals, so no client can send this one.
 UNSTORED = "HTTP_cloudknot.unstored"

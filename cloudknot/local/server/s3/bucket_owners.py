@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from cloudknot.local import wsgi
+from cloudknot.local.directory.state import ACCOUNT
 from cloudknot.local.iam.requests.objects import S3Request
 from cloudknot.local.iam.requests.received import received
-from cloudknot.local.state import ACCOUNT
 from cloudknot.worker.s3.owners import HEADER, SOURCE_HEADER
 
 _IN_ACCOUNT = "HTTP_X_CLOUDKNOT_ACCOUNT"

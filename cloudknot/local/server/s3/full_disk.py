@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from cloudknot.local import wsgi
-from cloudknot.local.runners.full_disk import ERRORS, FullDisk
+from cloudknot.local.directory.full_disk import ERRORS, FullDisk
 from cloudknot.local.server.http.parser import UNSTORED
 
 CODE = "InsufficientStorage"

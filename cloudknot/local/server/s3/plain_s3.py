@@ -20,10 +20,10 @@ from urllib.parse import quote
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from xml.sax.saxutils import escape
 
+from cloudknot.local.directory.state import ACCOUNT
 from cloudknot.local.iam.requests.objects import S3Request
 from cloudknot.local.iam.requests.received import received
 from cloudknot.local.iam.requests.rendered import service_environ
-from cloudknot.local.state import ACCOUNT
 from cloudknot.worker.s3.owners import HEADER
 
 LONGEST_PAGE = 1000

@@ -18,9 +18,9 @@ import pytest
 
 from cloudknot.errors import ImageError
 from cloudknot.image.publish import publish
+from cloudknot.local.directory.state import is_locked
 from cloudknot.local.runners.images.contents import is_intact, site_packages
 from cloudknot.local.runners.images.store import materialise
-from cloudknot.local.state import is_locked
 from cloudknot.program.packages import uv
 from cloudknot.program.packages.lock import PYPI_FILES, Lock, LockedPackage
 from cloudknot.program.packages.resolve import resolve

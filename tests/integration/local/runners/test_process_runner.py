@@ -11,8 +11,8 @@ import threading
 import pytest
 
 from cloudknot.local.batch.records import Exited, Started, Task
+from cloudknot.local.directory.full_disk import FullDisk
 from cloudknot.local.runners.fork_server_client import PROGRAM, ForkServerClient
-from cloudknot.local.runners.full_disk import FullDisk
 from cloudknot.local.runners.process import ProcessRunner
 from tests.helpers.waiting import until
 
