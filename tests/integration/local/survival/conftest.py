@@ -1,0 +1,42 @@
+"""Fixtures that end an embedded cloud, and start it again in the same directory."""
+
+import os
+import signal
+
+import pytest
+
+from cloudknot.local.directory.state import is_locked, server_lock
+from tests.helpers.waiting import until
+
+
+def stop(cloud):
+    """Stop a cloud, and start it again."""
+    assert cloud.stop()
+    cloud.start()
+    return cloud
+
+
+def kill(cloud):
+    """End the server of a cloud with SIGKILL, and start it again."""
+    os.kill(cloud.status().pid, signal.SIGKILL)
+    until(lambda: not is_locked(server_lock(cloud.directory)))
+    cloud.start()
+    return cloud
+
+
+@pytest.fixture
+def restarted():
+    """Return a function that stops a cloud, and starts it again."""
+    return stop
+
+
+@pytest.fixture
+def killed():
+    """Return a function that ends the server of a cloud with SIGKILL, and starts it again."""
+    return kill
+
+
+@pytest.fixture(params=[stop, kill], ids=["stopped", "killed"])
+def interrupted(request):
+    """Return a function that ends a cloud in one of the two ways, and starts it again. The test runs once for each."""
+    return request.param
