@@ -36,6 +36,15 @@ class Properties:
 
 
 @dataclass(frozen=True)
+class Extent:
+    """A range of a data file. ``size`` is in bytes."""
+
+    file: str
+    start: int
+    size: int
+
+
+@dataclass(frozen=True)
 class ObjectVersion:
     """A version of an object, or a delete marker.
 
@@ -56,6 +65,10 @@ class ObjectVersion:
     is_latest, is_delete_marker : bool
     row : int
         The object's place in the store's database.
+    content : bytes, optional
+        The data of a small object. Empty in listings.
+    extents : tuple of Extent
+        The data of a larger object. Empty in listings.
     """
 
     bucket: str
@@ -69,6 +82,8 @@ class ObjectVersion:
     is_latest: bool = True
     is_delete_marker: bool = False
     row: int = 0
+    content: bytes | None = field(default=None, repr=False)
+    extents: tuple[Extent, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
@@ -81,11 +96,22 @@ class Condition:
 
 @dataclass(frozen=True)
 class ObjectPage:
-    """A page of a listing. ``following`` is the key or prefix after which the next page begins, or None at the end."""
+    """A page of a listing.
+
+    Attributes
+    ----------
+    objects : tuple of ObjectVersion
+    prefixes : tuple of str
+    following : str, optional
+        The key or prefix after which the next page begins, or None at the end.
+    following_version : str
+        In a listing of versions, the version of that key after which the next page begins.
+    """
 
     objects: tuple[ObjectVersion, ...]
     prefixes: tuple[str, ...] = ()
     following: str | None = None
+    following_version: str = ""
 
 
 @dataclass(frozen=True)
@@ -97,6 +123,17 @@ class MultipartUpload:
     key: str
     started: float
     properties: Properties = field(default_factory=Properties)
+    row: int = 0
+
+
+@dataclass(frozen=True)
+class UploadPage:
+    """A page of a listing of uploads. ``following`` and ``following_id`` are markers, as in `ObjectPage`."""
+
+    uploads: tuple[MultipartUpload, ...]
+    prefixes: tuple[str, ...] = ()
+    following: str | None = None
+    following_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -112,7 +149,15 @@ class UploadedPart:
 
 @dataclass(frozen=True)
 class Deleted:
-    """The result of a deletion: the version that was deleted, or the delete marker that was made. Empty without."""
+    """The result of a deletion.
+
+    Attributes
+    ----------
+    version : str
+        The deleted version, if the caller named one. Empty otherwise.
+    marker : str
+        The version of the delete marker that was made, or that was deleted. Empty without.
+    """
 
     version: str = ""
     marker: str = ""
