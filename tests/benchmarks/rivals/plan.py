@@ -7,13 +7,20 @@ from dataclasses import dataclass
 
 from tests.benchmarks.rivals.contestants import CHUNKS, FRESH, SINGLE
 
-CONTESTANTS = ("cloudknot", "stdlib", "forkserver", "dask", "lithops", "spark", "ray")
-PACKAGES = {"dask": "distributed", "lithops": "lithops", "spark": "pyspark", "ray": "ray"}
+CONTESTANTS = ("cloudknot", "stdlib", "forkserver", "joblib", "dask", "lithops", "spark", "ray", "submitit")
+PACKAGES = {
+    "joblib": "joblib",
+    "dask": "distributed",
+    "lithops": "lithops",
+    "spark": "pyspark",
+    "ray": "ray",
+    "submitit": "submitit",
+}
 """The distribution on PyPI of each rival."""
-ONLY_FRESH = ("forkserver",)
-"""The contestants that are the same as another one, but for fresh processes."""
+ONLY_FRESH = ("forkserver", "submitit")
+"""The contestants that are measured with fresh processes only, and not with elements of a second."""
 WORKERS = 2
-ALWAYS_ISOLATING = ("cloudknot", "lithops")
+ALWAYS_ISOLATING = ("cloudknot", "lithops", "submitit")
 """The contestants that give each task its own process. For them, `SINGLE` and `FRESH` are the same."""
 
 
@@ -55,6 +62,10 @@ class Sizes:
     """Trivial elements in a process each. Contestants with slow processes get a share of them."""
     evidence: int
     """Elements that report their process."""
+    short: int
+    """Elements of 12 ms."""
+    arrays: int
+    """Arrays of 8 MB."""
     pi: int
     heat: int
     mri: int
@@ -69,7 +80,7 @@ class Sizes:
         return max(self.evidence, self.fresh // FRESH_SHARES[contestant])
 
 
-FRESH_SHARES = {"cloudknot": 1, "lithops": 1, "stdlib": 10, "forkserver": 10, "spark": 25, "ray": 50}
+FRESH_SHARES = {"cloudknot": 1, "lithops": 1, "stdlib": 10, "forkserver": 10, "spark": 25, "ray": 50, "submitit": 50}
 """The divisors of the number of elements in a process each, for the contestants that have such a way.
 
 Fixed costs weigh more with fewer elements. Those of the others are milliseconds. Dask's workers never end.
@@ -80,6 +91,8 @@ _COUNTS = {
     "single": 100,
     "fresh": 300,
     "evidence": 6,
+    "short": 40,
+    "arrays": 30,
     "pi": 4,
     "heat": 8,
     "mri": 8,
@@ -92,6 +105,8 @@ _QUICK_COUNTS = {
     "single": 20,
     "fresh": 4,
     "evidence": 4,
+    "short": 4,
+    "arrays": 4,
     "pi": 2,
     "heat": 2,
     "mri": 2,
@@ -99,9 +114,11 @@ _QUICK_COUNTS = {
 }
 QUICK = Sizes(**_QUICK_COUNTS, small=True, rounds=1, science_rounds=1)
 
+WITH_NUMPY = ("arrays", "heat", "mri", "microscopy")
+"""The workloads whose elements need the libraries of their environment."""
 SCIENCE = ("pi", "heat", "mri", "microscopy")
 """Work of seconds. A contestant does it in one turn, one after the other."""
-GROUPS = ("trivial", "fresh", *SCIENCE, "memory")
+GROUPS = ("trivial", "fresh", "short", "arrays", *SCIENCE, "memory")
 
 
 def turns(groups: Sequence[str], contestants: Sequence[str], sizes: Sizes) -> Iterator[Turn]:
@@ -111,12 +128,25 @@ def turns(groups: Sequence[str], contestants: Sequence[str], sizes: Sizes) -> It
         yield from (_trivial(contestant, sizes, groups) for contestant in usual)
     if "fresh" in groups:
         yield from (_fresh(contestant, sizes) for contestant in contestants)
+    for workload in (name for name in ("short", "arrays") if name in groups):
+        for contestant in contestants:
+            # A turn for each way: the largest memory of a session never falls.
+            for way in ways_of(contestant):
+                job = Job(workload, way, getattr(sizes, workload), sizes.small and workload == "arrays")
+                yield Turn(workload, contestant, way, (job,))
 
 
 def science_turns(groups: Sequence[str], contestants: Sequence[str], sizes: Sizes) -> Iterator[Turn]:
     """Yield the turns of one round of elements that take a second. Their sessions stay for all rounds."""
     if sciences := [name for name in SCIENCE if name in groups]:
         yield from (_science(name, sizes, sciences) for name in contestants if name not in ONLY_FRESH)
+
+
+def ways_of(contestant: str) -> tuple[str, ...]:
+    """Return the ways that a contestant runs a few elements. cloudknot has a second one, in chunks."""
+    if contestant == "cloudknot":
+        return FRESH, CHUNKS
+    return (FRESH,) if contestant in (*ALWAYS_ISOLATING, *ONLY_FRESH) else (SINGLE,)
 
 
 def _trivial(contestant: str, sizes: Sizes, groups: Sequence[str]) -> Turn:
@@ -136,10 +166,9 @@ def _fresh(contestant: str, sizes: Sizes) -> Turn:
 
 def _science(contestant: str, sizes: Sizes, names: Sequence[str]) -> Turn:
     """Return the work of seconds. cloudknot does it a second time in chunks, since its default is `FRESH`."""
-    shared = FRESH if contestant in ALWAYS_ISOLATING else SINGLE
-    ways = (FRESH, CHUNKS) if contestant == "cloudknot" else (shared,)
+    ways = ways_of(contestant)
     jobs = tuple(Job(name, way, getattr(sizes, name), sizes.small) for name in names for way in ways)
-    return Turn("science", contestant, shared, jobs)
+    return Turn("science", contestant, ways[0], jobs)
 
 
 def expected_jobs(planned: Iterable[Turn]) -> tuple[Job, ...]:

@@ -47,7 +47,7 @@ def test_contestant_has_right_results_and_rows(contestant, output, results):
     if contestant == "spark" and shutil.which("java") is None:
         pytest.skip("Spark needs Java")
     measured = [m for m in results.measurements if m.contestant == contestant]
-    work = {"trivial", "process"}
+    work = {"trivial", "process", "short", "arrays"}
     if contestant not in ONLY_FRESH:
         work |= {"pi", "heat", "mri"} | ({"microscopy"} if possible(["microscopy"]) else set())
     assert {m.workload for m in measured} == work
@@ -57,8 +57,9 @@ def test_contestant_has_right_results_and_rows(contestant, output, results):
     serial = {(m.workload, m.digest) for m in results.serial}
     assert {(m.workload, m.digest) for m in measured if m.workload != "process"} <= serial
     rows = [line for line in (output / "rivals.md").read_text().splitlines() if line.startswith("| ")]
-    # Two tables of overhead, two of elements of a second, and those of memory, start-up and processes.
-    tables = 7 if contestant not in ONLY_FRESH else 3
+    # Two tables of overhead, two of elements of a second, and those of short elements, arrays, memory, start-up and
+    # processes.
+    tables = 9 if contestant not in ONLY_FRESH else 5
     assert sum(row.startswith(f"| {NAMES[contestant]}") for row in rows) >= tables
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import cloudknot as ck
 from tests.benchmarks.rivals.contestants import CHUNKS, FRESH, Function, chunk_size
+from tests.benchmarks.rivals.plan import WITH_NUMPY
 
 REQUIREMENTS = "RIVALS_REQUIREMENTS"
 """The variable with the versions of the workloads' libraries, so that jobs have the builds of all other workers."""
@@ -27,7 +28,9 @@ class Contestant:
 
     def _knot(self, function: Function) -> ck.Knot:
         workload = function.__module__.rpartition(".")[2]
-        requirements = os.environ[REQUIREMENTS].split() if workload in ("heat", "mri", "microscopy") else []
+        requirements = os.environ[REQUIREMENTS].split() if workload in WITH_NUMPY else []
+        if workload == "arrays":
+            requirements = [line for line in requirements if line.startswith("numpy==")]
         return ck.Knot(name=workload.replace("_", "-"), func=function, cloud=self._cloud, requirements=requirements)
 
     def map(self, function: Function, elements: Sequence[Any], way: str) -> list[Any]:

@@ -22,7 +22,8 @@ class Contestant:
     def __init__(self, workers: int, way: str, functions: Sequence[Function]) -> None:
         self._workers = workers
         config = {
-            "lithops": {"backend": "localhost", "storage": "localhost", "log_level": "ERROR"},
+            # Lithops refuses more than 4 MiB of elements by default.
+            "lithops": {"backend": "localhost", "storage": "localhost", "log_level": "ERROR", "data_limit": False},
             # Version 2, the default, starts a new interpreter for each task. Version 1 forks one interpreter.
             "localhost": {"worker_processes": workers, "version": 1},
         }

@@ -16,7 +16,7 @@ from typing import Any
 
 from tests.benchmarks.rivals.environments import folder, python_of, science_versions
 from tests.benchmarks.rivals.measuring.watch import MemoryWatch, cpu_seconds, end_tree, reap_orphans, unaccounted
-from tests.benchmarks.rivals.plan import SCIENCE, Job, Turn
+from tests.benchmarks.rivals.plan import WITH_NUMPY, Job, Turn
 
 ROOT = Path(__file__).parents[4]
 USUAL_INTERVAL, MEMORY_INTERVAL = 1.0, 0.1
@@ -141,7 +141,7 @@ def _environment(turn: Turn, python: Path, scratch: str) -> dict[str, str]:
 
 
 def _requirements(turn: Turn) -> Sequence[str]:
-    needed = turn.contestant == "cloudknot" and any(job.workload in SCIENCE for job in turn.jobs)
+    needed = turn.contestant == "cloudknot" and any(job.workload in WITH_NUMPY for job in turn.jobs)
     return science_versions() if needed else []
 
 

@@ -10,6 +10,8 @@ from tests.benchmarks.rivals.measuring.supervisor import Measurement
 from tests.benchmarks.rivals.plan import ALWAYS_ISOLATING, FRESH_SHARES, Sizes
 from tests.benchmarks.rivals.results import Results, Spread
 
+ARRAYS_WITHIN = 2
+"""The most time for arrays in and out, as a multiple of Dask's."""
 WITHIN = 1.05
 """The most time for elements of a second, as a multiple of the best rival's."""
 MS, MB = 1e3, 1e-6
@@ -60,12 +62,22 @@ def targets(sizes: Sizes, contestants: Iterable[str]) -> Iterator[Target]:
         isolating,
         _element_milliseconds,
     )
+    yield from _arrays(sizes)
     for workload, title in (("heat", "heat equation"), ("mri", "diffusion MRI")):
         for way, words in ((FRESH, "one process for each element"), (CHUNKS, "4 chunks")):
             yield _science(workload, f"{title}, {words}", way, getattr(sizes, workload), rivals)
     memory = ("memory", "trivial", CHUNKS, sizes.many)
     title = f"memory of the user's session, {sizes.many:,} elements"
     yield Target(title, "MB", memory, _same(memory), rivals, lambda m: m.client_memory * MB)
+
+
+def _arrays(sizes: Sizes) -> Iterator[Target]:
+    for way, words in ((FRESH, "one process for each element"), (CHUNKS, "4 chunks")):
+        work, rival = ("arrays", "arrays", way, sizes.arrays), ("arrays", "arrays", SINGLE, sizes.arrays)
+        title = f"{sizes.arrays} arrays of 8 MB, {words}, beside Dask"
+        yield Target(title, "s", work, _same(rival), ("dask",), lambda m: m.seconds, ARRAYS_WITHIN)
+        title = f"memory of the user's session in that, {words}, beside Dask"
+        yield Target(title, "MB", work, _same(rival), ("dask",), lambda m: m.client_memory * MB)
 
 
 def _science(workload: str, title: str, way: str, count: int, rivals: tuple[str, ...]) -> Target:
