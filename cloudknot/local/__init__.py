@@ -5,12 +5,11 @@ Only this folder imports moto and waitress. The client reaches it only through
 
     this session       cloud           LocalCloud: find the running cloud, start it, stop it
                        options, state  the user's options; the files in the cloud's directory
-                       admin           requests to the cloud's own routes: status, stop, faults
+                       admin           requests to the cloud's own routes: status, stop
                        server/launch   start the server process
                        runners/images  write images as directories with virtual environments, and remove unused ones
     server process     server/         HTTP, and the route of a request through the folders below to moto
                        iam/            signatures, keys, policies
-                       faults/         injected faults, off by default
                        batch/          jobs, job queues and compute environments
                        cloudformation/ stacks
                        runners/        attempts of jobs, as processes or as containers
@@ -26,16 +25,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from cloudknot.local.admin import CloudStatus
     from cloudknot.local.cloud import LocalCloud
-    from cloudknot.local.faults.plan import Faults, Kill
-    from cloudknot.local.faults.switches import FaultSwitches
 
-__all__ = ["CloudStatus", "FaultSwitches", "Faults", "Kill", "LocalCloud"]
+__all__ = ["CloudStatus", "LocalCloud"]
 
 _MODULE_OF = {
     "CloudStatus": "admin",
-    "FaultSwitches": "faults.switches",
-    "Faults": "faults.plan",
-    "Kill": "faults.plan",
     "LocalCloud": "cloud",
 }
 

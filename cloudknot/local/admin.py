@@ -1,4 +1,4 @@
-"""The embedded cloud's own routes beside those of AWS (status, stop, log, faults), and requests to them."""
+"""The embedded cloud's own routes beside those of AWS (status, stop, log), and requests to them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 STATUS_PATH = "/_cloudknot/status"
 STOP_PATH = "/_cloudknot/stop"
 LOG_PATH = "/_cloudknot/log"
-FAULTS_PATH = "/_cloudknot/faults"
 
 REQUEST_TIMEOUT = 10.0
 """Seconds."""

@@ -105,6 +105,9 @@ class LocalCloud(Cloud):
     ...     print(knot.map(range(10)).result())
     """
 
+    _server = "cloudknot.local.server"
+    """The program of the server process, for ``python -m``."""
+
     @public_function
     def __init__(
         self,
@@ -425,6 +428,6 @@ class LocalCloud(Cloud):
             running = self._find_running()
             if running is not None:
                 return running
-            state = launch(self.directory, self._options)
+            state = launch(self.directory, self._options, self._server)
         self._started_here = True
         return state

@@ -6,7 +6,6 @@ A layer in front of another application either forwards a request unchanged, or 
 from __future__ import annotations
 
 import json
-import socket
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,11 +20,6 @@ ADMISSION = "cloudknot.admission"
 """The WSGI variable that holds the result of the checks on the head of a request."""
 Answer = Mapping[str, object]
 """A JSON object as the content of an answer."""
-
-PartOfAnswer = Callable[[bytes, bytes, socket.socket], bytes]
-"""Returns the bytes to send, given the head and the body of an answer and its connection."""
-PART_OF_ANSWER = "cloudknot.part_of_answer"
-"""The WSGI variable for a `PartOfAnswer`. If it is set, the server sends that part and closes the connection."""
 
 STATUSES = {
     200: "200 OK",

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import cloudknot as ck
-from cloudknot.local import FaultSwitches
 from tests.faults.matrix import kinds, trials
+from tests.faulty_cloud.cloud import FaultyCloud
+from tests.faulty_cloud.switches import FaultSwitches
 
 
 def knot_of(func: Callable[..., Any], cloud: ck.Cloud) -> ck.Knot:
@@ -29,7 +30,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="run only trials with this word in their name")
     arguments = parser.parse_args()
     outcomes = []
-    with tempfile.TemporaryDirectory() as scratch, ck.LocalCloud(arguments.directory or scratch, vcpus=4) as cloud:
+    with tempfile.TemporaryDirectory() as scratch, FaultyCloud(arguments.directory or scratch, vcpus=4) as cloud:
         place = kinds.Place(knot_of(kinds.work, cloud), knot_of(kinds.needs_a_file, cloud), Path(scratch))
         for trial in (trial for trial in trials.TRIALS if arguments.only in trial.name):
             outcomes.append(trials.run(trial, kinds.KINDS, place, FaultSwitches(cloud)))

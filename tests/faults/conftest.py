@@ -3,13 +3,14 @@
 import pytest
 
 import cloudknot as ck
-from cloudknot.local import FaultSwitches
+from tests.faulty_cloud.cloud import FaultyCloud
+from tests.faulty_cloud.switches import FaultSwitches
 
 
 @pytest.fixture(scope="session")
 def cloud(tmp_path_factory):
     """A running embedded cloud with four vCPUs, for this pytest worker only."""
-    with ck.LocalCloud(tmp_path_factory.mktemp("faults"), vcpus=4, quota=1000) as cloud:
+    with FaultyCloud(tmp_path_factory.mktemp("faults"), vcpus=4, quota=1000) as cloud:
         yield cloud
 
 

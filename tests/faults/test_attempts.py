@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 import cloudknot as ck
-from cloudknot.local import Faults, Kill
 from cloudknot.worker.wire.container import TRY_AGAIN
 from cloudknot.worker.wire.keys import RUNS
+from tests.faulty_cloud.plan import Faults, Kill
 from tests.helpers.waiting import LONG, until
 
 

@@ -10,7 +10,7 @@ import traceback
 import pytest
 
 import cloudknot as ck
-from cloudknot.local import Faults, Kill
+from tests.faulty_cloud.plan import Faults, Kill
 from tests.helpers.waiting import LONG, until
 
 

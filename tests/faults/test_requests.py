@@ -6,10 +6,10 @@ import pickle
 import pytest
 
 import cloudknot as ck
-from cloudknot.local import Faults
 from cloudknot.worker.s3.client import connect
 from cloudknot.worker.s3.limits import PART_SIZE
 from cloudknot.worker.s3.retries import LONGEST_PAUSE
+from tests.faulty_cloud.plan import Faults
 from tests.helpers.waiting import until
 
 HALF = Faults(errors=0.5)

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from cloudknot.local import Faults, Kill
 from cloudknot.worker.wire.container import KILLED, TRY_AGAIN
+from tests.faulty_cloud.plan import Faults, Kill
 from tests.helpers.waiting import LONG, until
 
 

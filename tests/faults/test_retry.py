@@ -15,10 +15,10 @@ import pytest
 import cloudknot as ck
 from cloudknot.aws import batch
 from cloudknot.errors import JobCancelledError
-from cloudknot.local import Faults, Kill
 from cloudknot.options.choices import Overrides
 from cloudknot.run.jobs.retries.retry import Choices, start_round
 from cloudknot.run.submit.rounds import open_run
+from tests.faulty_cloud.plan import Faults, Kill
 from tests.helpers.waiting import LONG, until
 
 

@@ -10,8 +10,8 @@ from botocore.exceptions import ClientError, SSLError
 
 import cloudknot as ck
 from cloudknot.aws import batch
-from cloudknot.local import Faults
 from cloudknot.run.submit.submit_job import LISTING_LAG, PAUSES, Submission, array_request, read_record, submit
+from tests.faulty_cloud.plan import Faults
 from tests.helpers.functions import square
 from tests.helpers.waiting import LONG, until
 

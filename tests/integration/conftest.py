@@ -9,6 +9,7 @@ from click.testing import CliRunner
 import cloudknot as ck
 from cloudknot.cli.main import main
 from tests.docker import machine
+from tests.faulty_cloud.cloud import FaultyCloud
 from tests.helpers.gate import Gate
 
 
@@ -25,8 +26,8 @@ class Place:
 
 @pytest.fixture(scope="session")
 def cloud(tmp_path_factory):
-    """Yield the embedded cloud that the tests of one pytest process share. It has two vCPUs."""
-    with ck.LocalCloud(tmp_path_factory.mktemp("cloud"), vcpus=2, quota=1000) as cloud:
+    """Yield the embedded cloud that the tests of one pytest process share. It has two vCPUs, and can inject faults."""
+    with FaultyCloud(tmp_path_factory.mktemp("cloud"), vcpus=2, quota=1000) as cloud:
         yield cloud
 
 

@@ -61,7 +61,6 @@ LOCAL_ORDER = [
     "local.codebuild",
     "local.runners",
     "local.options",
-    "local.faults",
     "local.server",
     "local.cloud",
 ]

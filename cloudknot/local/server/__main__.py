@@ -18,9 +18,9 @@ import signal
 import string
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from wsgiref.types import StartResponse, WSGIEnvironment
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from cloudknot.aws.images.registry.client import Registry
 from cloudknot.errors import CKTimeoutError, CloudknotInputError
@@ -45,16 +45,15 @@ from cloudknot.local.directory.state import (
     state_file,
     write_state,
 )
-from cloudknot.local.faults.faulty_runner import FaultyRunner
-from cloudknot.local.faults.requests import Injector
-from cloudknot.local.faults.route import FaultRoute
 from cloudknot.local.iam.gate import Admission
 from cloudknot.local.iam.signing import AccessKey
 from cloudknot.local.runners.choice import DEFAULT, RUNNERS, RunnerSettings
 from cloudknot.local.server.access_control import AccessControl
 from cloudknot.local.server.application import Application
+from cloudknot.local.server.dispatch import Dispatch
 from cloudknot.local.server.ecr import RegistryEcr
 from cloudknot.local.server.http.server import http_server
+from cloudknot.local.server.log_page import LogPage
 from cloudknot.local.server.moto_app import Moto
 from cloudknot.local.server.registry import PASSWORD_VARIABLE, USERNAME_VARIABLE, login_from_environment, registry_of
 from cloudknot.local.server.s3.full_disk import FullDiskAnswers
@@ -72,7 +71,7 @@ FILE_LIMITS = (65536, 24576, 10240, 4096, 1024)
 """Open files to ask for in turn, where the system names no limit of its own."""
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str], server: Callable[[argparse.Namespace, Path], Server]) -> int:
     """Serve until the cloud is stopped. Return the exit code."""
     options = _parse(argv)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
@@ -100,7 +99,7 @@ def main(argv: Sequence[str]) -> int:
             return 1
         # A killed cloud leaves its state file behind. The process id in it may belong to another program by now.
         state_file(options.directory).unlink(missing_ok=True)
-        Server(options, stack.enter_context(_scratch(options.directory))).run()
+        server(options, stack.enter_context(_scratch(options.directory))).run()
     return 0
 
 
@@ -136,7 +135,10 @@ def _registry(options: argparse.Namespace) -> Registry | None:
 
 
 class Server:
-    """The server: assembles the parts of the cloud, and runs them."""
+    """The server: assembles the parts of the cloud, and runs them.
+
+    A server with further parts overrides `runner`, `services` or `routes`, which are called once, at the assembly.
+    """
 
     def __init__(self, options: argparse.Namespace, scratch: Path) -> None:
         self._options = options
@@ -158,24 +160,18 @@ class Server:
         self._access = AccessControl(self._builds, self._key, self._endpoint, scratch, takes_keys=options.iam)
         moto, self._control_plane = self._access.application, self._access.plane
         self._shipper = LogShipper(self._control_plane.logs)
-        injector = Injector()
-        runner = FaultyRunner(self._runner(scratch, registry), injector, self._control_plane.stored)
         catalog = Catalog(self._control_plane.batch)
-        self._batch = Batch(catalog, runner, options.vcpus)
+        self._batch = Batch(catalog, self.runner(scratch, registry), options.vcpus)
         # With a key for each caller, so that CloudFormation can do no more than its caller, as on AWS.
         stacks = CloudFormation(self._access.door_of, ACCOUNT, REGION, catalog.forget, self._access.is_owner)
-        faults = FaultRoute(injector, runner, self._batch.forget)
         self._gate = self._access.gate(LOG_PATH)
         self._application = application = Application(
             self._gate,
             self._access.credentials,
+            self.services(Dispatch(self._gate, self._batch, catalog, moto, stacks)),
+            self.routes(),
             self._batch,
-            catalog,
-            moto,
             self._constant_status(),
-            self._control_plane,
-            stacks,
-            faults,
             _terminate,
         )
         self._answers = FullDiskAnswers(application, self._disk)
@@ -224,7 +220,8 @@ class Server:
     def _admit(self, method: str, uri: str, headers: Mapping[str, str]) -> Admission:
         return self._gate.admit(method, uri, headers)
 
-    def _runner(self, scratch: Path, registry: Registry | None) -> Runner:
+    def runner(self, scratch: Path, registry: Registry | None) -> Runner:
+        """Return the runner that executes attempts."""
         settings = RunnerSettings(
             self._options.directory,
             scratch,
@@ -235,6 +232,14 @@ class Server:
             registry.login if registry else None,
         )
         return RUNNERS[self._options.runner].make(settings)
+
+    def services(self, services: WSGIApplication) -> WSGIApplication:
+        """Return the application that answers the requests to AWS's services."""
+        return services
+
+    def routes(self) -> Mapping[str, WSGIApplication]:
+        """Return the applications of the cloud's own routes, by their path."""
+        return {LOG_PATH: LogPage(self._control_plane.log_lines)}
 
     def _job_variables(self) -> dict[str, str]:
         return {
@@ -322,4 +327,4 @@ def _exit(*_: object) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:], Server))

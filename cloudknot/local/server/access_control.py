@@ -11,7 +11,6 @@ from wsgiref.types import WSGIApplication
 from cloudknot.aws.door import Door
 from cloudknot.errors import CloudError
 from cloudknot.local.directory.state import ACCOUNT, REGION
-from cloudknot.local.faults.plan import STACK_AGENT
 from cloudknot.local.iam.accesses import Names
 from cloudknot.local.iam.gate import Gate
 from cloudknot.local.iam.keys import AcceptedKey, IdentityLayer, Keys
@@ -22,6 +21,8 @@ from cloudknot.local.server.control_plane import ControlPlane
 from cloudknot.local.server.s3.bucket_owners import owner_of
 
 CLOUDFORMATION = "cloudformation.amazonaws.com"
+STACK_AGENT = "cloudknot-stacks"
+"""The user agent of CloudFormation's own calls for a stack."""
 TOKENS = "credentials"
 """The folder of the token files. A job presents its token to get its credentials."""
 

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 from cloudknot.aws.batch import LogStream, log_lines
 from cloudknot.errors import CloudError, ResourceDoesNotExistException, ResourceExistsException
-from cloudknot.local.iam.requests.received import own_call, own_read
+from cloudknot.local.iam.requests.received import own_call
 from cloudknot.local.iam.signing import AccessKey
 from cloudknot.local.wsgi import RecordedAnswer, ask, full_body
 
@@ -22,7 +22,7 @@ _ERRORS = {
 
 
 class ControlPlane:
-    """A client of Batch, CloudWatch Logs, IAM, STS and S3 in a WSGI application that serves AWS's APIs.
+    """A client of Batch, CloudWatch Logs, IAM and STS in a WSGI application that serves AWS's APIs.
 
     Parameters
     ----------
@@ -57,15 +57,6 @@ class ControlPlane:
         """Yield the lines stored so far in a job's log stream. A stream that does not exist has none."""
         get_log_events: Any = partial(self.logs, "GetLogEvents")
         yield from log_lines(get_log_events, stream)
-
-    def stored(self, path: str) -> bytes:
-        """Return the S3 object at a path, ``/bucket/key``, in the form of ``PATH_INFO``."""
-        # WSGI has the bytes of a path as Latin-1.
-        bucket, _, key = path[1:].encode("latin-1").decode().partition("/")
-        status, body = ask(self._application, own_read(self._key, bucket, key), {})
-        if not status.startswith("2"):
-            raise CloudError(f"s3:GetObject of {path} was refused: {status}")
-        return body
 
     def _call(self, service: str, operation: str, arguments: Mapping[str, object]) -> Any:
         answer = RecordedAnswer()

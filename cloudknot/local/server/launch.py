@@ -43,8 +43,10 @@ def check_registry(registry: str) -> None:
     check(registry_of(login_from_environment(registry)))
 
 
-def launch(directory: Path, options: ServerOptions) -> CloudState:
+def launch(directory: Path, options: ServerOptions, module: str) -> CloudState:
     """Start a cloud for the directory, detached from this process, and wait until it answers.
+
+    ``module`` is the server's program, for ``python -m``.
 
     Raises
     ------
@@ -56,7 +58,7 @@ def launch(directory: Path, options: ServerOptions) -> CloudState:
     reading_end, writing_end = os.pipe()
     try:
         try:
-            _spawn(directory, options, writing_end)
+            _spawn(directory, options, module, writing_end)
         finally:
             os.close(writing_end)
         readable = select.select([reading_end], [], [], START_TIMEOUT)[0]
@@ -74,11 +76,11 @@ def launch(directory: Path, options: ServerOptions) -> CloudState:
     return state
 
 
-def _spawn(directory: Path, options: ServerOptions, ready: int) -> None:
+def _spawn(directory: Path, options: ServerOptions, module: str, ready: int) -> None:
     values = {"directory": directory, "detach": True, **asdict(options), "ready-fd": ready}
     flags = {f"--{name}": value for name, value in values.items() if value is not None and value is not False}
     texts = [[name] if value is True else [name, str(value)] for name, value in flags.items()]
-    command = [sys.executable, "-m", "cloudknot.local.server", *itertools.chain(*texts)]
+    command = [sys.executable, "-m", module, *itertools.chain(*texts)]
     with log_file(directory).open("ab") as log:
         subprocess.run(
             command,

@@ -3,8 +3,8 @@
 import pytest
 
 import cloudknot as ck
-from cloudknot.local import Faults
 from tests.faults.matrix.trials import EVERYTHING
+from tests.faulty_cloud.plan import Faults
 from tests.helpers.waiting import LONG
 
 SPOILS = ("truncated", "dropped", "reset", "missing", "misplaced", "pages", "errors")

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import cloudknot as ck
-from cloudknot.local import Faults, FaultSwitches, Kill
 from tests.faults.matrix.kinds import GATE, KINDS, Expected, Kind, Place
+from tests.faulty_cloud.plan import Faults, Kill
+from tests.faulty_cloud.switches import FaultSwitches
 from tests.helpers.waiting import LONG, until
 
 RETRIES = 3

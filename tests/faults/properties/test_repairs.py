@@ -12,7 +12,8 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 import cloudknot as ck
-from cloudknot.local import Faults, FaultSwitches, Kill
+from tests.faulty_cloud.plan import Faults, Kill
+from tests.faulty_cloud.switches import FaultSwitches
 from tests.helpers.waiting import LONG, until
 
 FEW = settings(

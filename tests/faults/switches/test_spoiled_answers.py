@@ -9,8 +9,8 @@ from xml.etree import ElementTree
 import pytest
 
 import cloudknot as ck
-from cloudknot.local import Faults
-from cloudknot.local.faults.answers import PAGE
+from tests.faulty_cloud.answers import PAGE
+from tests.faulty_cloud.plan import Faults
 from tests.helpers.raw_requests import key_of
 from tests.helpers.waiting import LONG
 

@@ -17,8 +17,8 @@ from botocore.exceptions import (
 )
 
 import cloudknot as ck
-from cloudknot.local import Faults, Kill
 from cloudknot.local.directory.state import read_state
+from tests.faulty_cloud.plan import Faults, Kill
 from tests.helpers.waiting import LONG, until
 
 BUCKET = "faults-bucket"

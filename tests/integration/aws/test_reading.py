@@ -12,12 +12,13 @@ from botocore.utils import parse_timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
-import cloudknot as ck
 from cloudknot.aws.sdk.timestamps import parse_quickly
 from cloudknot.errors import CredentialsError, ResourceDoesNotExistException
-from cloudknot.local import Faults, FaultSwitches
 from cloudknot.worker.s3.owners import BucketOwners
 from cloudknot.worker.s3.plain_requests import PlainRequests
+from tests.faulty_cloud.cloud import FaultyCloud
+from tests.faulty_cloud.plan import Faults
+from tests.faulty_cloud.switches import FaultSwitches
 
 KEYS = ["plain", "a folder/with space", "plus+and~tilde=&?#%41", "ünï/文"]
 OWNERS = BucketOwners(lambda: "123456789012")
@@ -26,7 +27,7 @@ OWNERS = BucketOwners(lambda: "123456789012")
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory):
     """Yield a cloud of this module only, since the tests set faults and count requests."""
-    with ck.LocalCloud(tmp_path_factory.mktemp("reading")) as cloud:
+    with FaultyCloud(tmp_path_factory.mktemp("reading")) as cloud:
         cloud.storage.ensure_bucket({})
         yield cloud
 

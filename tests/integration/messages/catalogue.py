@@ -30,7 +30,6 @@ MAKERS = {*errors.__all__, "UsageError", "ClickException", "BadParameter"}
 INTERNAL = {
     "cloudknot/run/collect/collector.py:complete": "MapFuture.exception() gives the first element's error instead",
     "cloudknot/local/server/control_plane.py:query": "the server's calls to itself; CloudFormation words the failure",
-    "cloudknot/local/server/control_plane.py:stored": "the server's reads of its own S3, for an injected fault",
 }
 """Functions with one message that a person never sees, and the reason."""
 LOGGED = "logged"

@@ -19,8 +19,6 @@ import cloudknot as ck
 from cloudknot.aws import Cloud
 from cloudknot.aws.outages import Outages
 from cloudknot.display.progress import ProgressLine, Snapshot, progress_line
-from cloudknot.local.faults.plan import Faults, Kill
-from cloudknot.local.faults.switches import FaultSwitches
 from cloudknot.options.choices import MapOptions, Overrides
 from cloudknot.program.inputs.arguments import CallCheck
 from cloudknot.program.inputs.input_pickling import pickle_into
@@ -57,6 +55,8 @@ from cloudknot.worker.wire.failure import EXITED, NO_INPUT, NOT_LOADED, RAISED, 
 from cloudknot.worker.wire.keys import RunKeys
 from cloudknot.worker.wire.manifest import submission_record
 from cloudknot.worker.wire.seal import WRONG_CHECKSUM, DamagedError, NewerFormatError
+from tests.faulty_cloud.plan import Faults, Kill
+from tests.faulty_cloud.switches import FaultSwitches
 from tests.helpers.functions import nap, square
 from tests.helpers.waiting import until
 from tests.integration.messages.catalogue import Area, World, error_of

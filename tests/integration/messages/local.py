@@ -14,10 +14,6 @@ from cloudknot.aws.images.registry.client import Registry
 from cloudknot.aws.sdk.process_limits import _allow_open_files, _check_tasks
 from cloudknot.local.admin import answers
 from cloudknot.local.directory.state import CloudState, check_owner, locked, read_state
-from cloudknot.local.faults.faulty_runner import FaultyRunner
-from cloudknot.local.faults.plan import Faults, Kill
-from cloudknot.local.faults.requests import Injector
-from cloudknot.local.faults.switches import FaultSwitches
 from cloudknot.local.options import ServerOptions, check_running
 from cloudknot.local.runners.docker import connect
 from cloudknot.local.runners.images.prune import limit
@@ -67,7 +63,7 @@ def held_lock(world: World) -> None:
 
 @AREA.case
 def server_that_cannot_start(world: World) -> object:
-    return launch(world.path, ServerOptions(runner="threads"))
+    return launch(world.path, ServerOptions(runner="threads"), "cloudknot.local.server")
 
 
 @AREA.case
@@ -164,23 +160,3 @@ def unusable_registries(world: World) -> list[Exception]:
 
 def _registry(url: str) -> Registry:
     return registry_of(RegistryLogin(url.removeprefix("http://"), "AWS", ""))
-
-
-@AREA.case
-def faults_on_stopped_cloud(world: World) -> None:
-    FaultSwitches(ck.LocalCloud(world.path)).forget("job")
-
-
-@AREA.case
-def refused_request_for_faults(world: World) -> None:
-    FaultSwitches(world.cloud).kill("no-such-job")
-
-
-@AREA.case
-def kill_of_job_that_does_not_run(world: World) -> None:
-    injector = Injector()
-    FaultyRunner(cast(Any, None), injector, bytes).kill("no-such-job", "host")
-
-
-AREA.refuses(Faults.from_dict, {"members": {"lightning": 1}}, {"members": {"errors": 2}}, {"members": {"cut": -1}})
-AREA.refuses(Kill, {"how": "lightning"})

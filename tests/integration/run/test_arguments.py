@@ -11,8 +11,9 @@ import pytest
 
 import cloudknot as ck
 from cloudknot.errors import CloudknotInputError
-from cloudknot.local import Faults, FaultSwitches
 from cloudknot.worker.wire.keys import RUNS, SHARED
+from tests.faulty_cloud.plan import Faults
+from tests.faulty_cloud.switches import FaultSwitches
 
 LONG = 120
 MEGABYTE = 1024 * 1024

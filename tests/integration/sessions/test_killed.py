@@ -13,11 +13,11 @@ import pytest
 
 import cloudknot as ck
 from cloudknot.aws import batch
-from cloudknot.local import FaultSwitches
 from cloudknot.run.submit.ids import ABANDONED, run_time
 from cloudknot.run.submit.shared_objects import claim
 from cloudknot.run.submit.stored_runs import discard_abandoned, runs_of
 from cloudknot.worker.wire.keys import RUNS
+from tests.faulty_cloud.switches import FaultSwitches
 from tests.helpers.waiting import LONG, until
 
 CLIENT = """

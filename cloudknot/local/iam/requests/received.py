@@ -14,7 +14,6 @@ from cloudknot.local.iam.requests import fields
 from cloudknot.local.iam.requests.calls import Call, make_call, read_call
 from cloudknot.local.iam.requests.objects import S3Request, deletes_several, read_s3_request
 from cloudknot.local.iam.requests.refusals import Refused
-from cloudknot.local.iam.requests.s3_operations import OPERATIONS
 from cloudknot.local.iam.signing import Request, SignedClaim
 
 RECEIVED = "cloudknot.received"
@@ -94,16 +93,7 @@ def received(environ: WSGIEnvironment) -> Received:
 
 def own_call(access_key: str, service: str, operation: str, arguments: Mapping[str, Any]) -> WSGIEnvironment:
     """Return the WSGI variables of a call that the server process makes itself."""
-    return _own(Received(access_key, service, make_call(service, operation, arguments)))
-
-
-def own_read(access_key: str, bucket: str, key: str) -> WSGIEnvironment:
-    """Return the WSGI variables of a read of an object by the server process itself."""
-    request = S3Request("GET", bucket, key, {}, {}, OPERATIONS["object", "GET", ""])
-    return {**_own(Received(access_key, "s3", request)), "REQUEST_METHOD": "GET"}
-
-
-def _own(request: Received) -> WSGIEnvironment:
+    request = Received(access_key, service, make_call(service, operation, arguments))
     # The principal is missing: these calls do not pass the gate.
     return {RECEIVED: request, "REQUEST_METHOD": "POST", "wsgi.input": io.BytesIO()}
 

@@ -9,11 +9,11 @@ from functools import partial
 from typing import Any
 from wsgiref.types import WSGIEnvironment
 
-from waitress.channel import ClientDisconnected, HTTPChannel
+from waitress.channel import HTTPChannel
 from waitress.task import WSGITask
 
 from cloudknot.local.server.http.parser import Admit, Parser
-from cloudknot.local.wsgi import ADMISSION, PART_OF_ANSWER, PartOfAnswer
+from cloudknot.local.wsgi import ADMISSION
 
 
 @dataclass(frozen=True)
@@ -56,16 +56,6 @@ class AnswerTask(WSGITask):  # type: ignore[misc]
         super().execute()
         # The client has shown a key or a token of this cloud.
         self.channel.is_trusted = self.channel.is_trusted or self.status.startswith("2")
-
-    def write(self, data: bytes) -> None:
-        part: PartOfAnswer | None = self.environ.get(PART_OF_ANSWER)
-        if part is None:
-            super().write(data)
-            return
-        self.wrote_header = True
-        self.channel.write_soon(part(self.build_response_header(), data, self.channel.socket))
-        # This ends the request, and the channel closes the connection after it has sent these bytes.
-        raise ClientDisconnected
 
 
 class Channel(HTTPChannel):  # type: ignore[misc]

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 import cloudknot as ck
 from cloudknot.cli.main import main
-from cloudknot.local.faults.switches import FaultSwitches
+from tests.faulty_cloud.switches import FaultSwitches
 from tests.helpers.functions import cube, square
 from tests.helpers.inventory import inventory
 from tests.helpers.waiting import until

@@ -9,8 +9,6 @@ from typing import Any
 from cloudknot.errors import refuse
 from cloudknot.local.batch.records import EXITED, HOST_LOST, NOT_STARTED
 
-STACK_AGENT = "cloudknot-stacks"
-"""The user agent of CloudFormation's own calls. They do not cross the network of a session, so they meet no rates."""
 RATES = ("errors", "dropped", "reset", "slow", "truncated", "missing", "misplaced", "pages", "throttled")
 
 

@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from cloudknot.errors import CloudError
-from cloudknot.local.admin import FAULTS_PATH, answers, ask
+from cloudknot.local.admin import answers, ask
 from cloudknot.local.directory.state import read_state
-from cloudknot.local.faults.plan import Faults, Kill
+from tests.faulty_cloud.plan import Faults, Kill
+from tests.faulty_cloud.route import FAULTS_PATH
 
 if TYPE_CHECKING:
     from cloudknot.local.cloud import LocalCloud

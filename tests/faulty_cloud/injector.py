@@ -12,8 +12,10 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from waitress.channel import ClientDisconnected
 
 from cloudknot.local import wsgi
-from cloudknot.local.faults import answers
-from cloudknot.local.faults.plan import STACK_AGENT, Faults, Kill
+from cloudknot.local.iam.requests.received import received
+from cloudknot.local.server.access_control import STACK_AGENT
+from tests.faulty_cloud import answers
+from tests.faulty_cloud.plan import Faults, Kill
 
 Refusal = tuple[int, str, str]
 """HTTP status, code and message of an error."""
@@ -70,20 +72,21 @@ class Injector:
         environ: WSGIEnvironment,
         start_response: StartResponse,
         carry_out: WSGIApplication,
-        service: str,
-        from_job: bool,
     ) -> Iterable[bytes]:
         """Answer a request with ``carry_out``, or inject a fault."""
         # Read once: a session may replace the faults while this request is answered.
         faults = self._faults
         if faults is OFF:
             return carry_out(environ, start_response)
+        service = received(environ).service
+        from_job = getattr(environ["cloudknot.principal"], "kind", "") == "Role"
         if faults.silent:
             self.count("silence")
             # waitress closes the connection without an answer.
             raise ClientDisconnected
         if refusal := self._refusal(faults, service, from_job):
             return wsgi.refuse(environ, start_response, service, *refusal)
+        # CloudFormation's own calls do not cross the network of a session, so they meet no rates.
         if STACK_AGENT in environ.get("HTTP_USER_AGENT", ""):
             return carry_out(environ, start_response)
         names, chance = self._draw(faults, environ, service)

@@ -8,6 +8,7 @@ import socket
 import struct
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from xml.etree import ElementTree
 
@@ -47,31 +48,42 @@ def drop(exchange: Exchange) -> Iterable[bytes]:
 def cut(exchange: Exchange) -> Iterable[bytes]:
     """Carry out a request, send a part of the answer, and close the connection."""
 
-    def part(head: bytes, body: bytes, connection: socket.socket) -> bytes:
-        answer, end = head + body, exchange.cut
-        if end is None:
-            return answer[: exchange.chance.randrange(len(answer))]
-        return answer[: len(head) + (end if isinstance(end, int) else int(end * len(body)))]
-
-    return _send(part, exchange)
+    head, body = _whole_answer(exchange)
+    end = exchange.cut
+    if end is None:
+        size = exchange.chance.randrange(len(head + body))
+    else:
+        size = len(head) + (end if isinstance(end, int) else int(end * len(body)))
+    raise _sent(exchange, (head + body)[:size])
 
 
 def reset(exchange: Exchange) -> Iterable[bytes]:
     """Carry out a request, and reset the connection after a part of the answer."""
 
-    def part(head: bytes, body: bytes, connection: socket.socket) -> bytes:
-        # A connection that may not linger ends with RST in place of FIN.
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        return (head + body)[: exchange.chance.randrange(len(head + body))]
-
-    return _send(part, exchange)
+    answer = b"".join(_whole_answer(exchange))
+    # A connection that may not linger ends with RST in place of FIN.
+    _channel(exchange).socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    raise _sent(exchange, answer[: exchange.chance.randrange(len(answer))])
 
 
-def _send(part: wsgi.PartOfAnswer, exchange: Exchange) -> Iterable[bytes]:
-    """Carry out a request, and let the server send only a part of the whole answer."""
-    body = wsgi.full_body(exchange.carry_out(exchange.environ, exchange.start_response))
-    exchange.environ[wsgi.PART_OF_ANSWER] = part
-    return [body]
+def _whole_answer(exchange: Exchange) -> tuple[bytes, bytes]:
+    """Carry out a request, and return head and body of its answer."""
+    recorded = wsgi.RecordedAnswer()
+    body = wsgi.full_body(exchange.carry_out(exchange.environ, recorded))
+    recorded.pass_on(exchange.start_response)
+    lines = [f"HTTP/1.1 {recorded.status}", *(f"{name}: {value}" for name, value in recorded.headers), "", ""]
+    return "\r\n".join(lines).encode("latin-1"), body
+
+
+def _sent(exchange: Exchange, part: bytes) -> Exception:
+    """Send bytes, and return the error with which waitress then closes the connection."""
+    _channel(exchange).write_soon(part)
+    return ClientDisconnected()
+
+
+def _channel(exchange: Exchange) -> Any:
+    """Return waitress's object for the connection. Its only trace in a request is one of its methods."""
+    return exchange.environ["waitress.client_disconnected"].__self__
 
 
 def remove_member(exchange: Exchange) -> Iterable[bytes]:

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from cloudknot.errors import refuse
 from cloudknot.local.batch.records import Event, Exited, Task
 from cloudknot.local.batch.runner import Report, Runner
-from cloudknot.local.faults.plan import NEVER_STARTED, AttemptEnd, Kill
-from cloudknot.local.faults.requests import Injector
 from cloudknot.worker.wire.container import MANIFEST_VARIABLE, child_index
 from cloudknot.worker.wire.input_index import unpack_entries
 from cloudknot.worker.wire.keys import RunKeys
 from cloudknot.worker.wire.manifest import Manifest, todo_seed
+from tests.faulty_cloud.injector import Injector
+from tests.faulty_cloud.plan import NEVER_STARTED, AttemptEnd, Kill
 
 
 @dataclass(eq=False)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from wsgiref.types import StartResponse, WSGIEnvironment
 
 from cloudknot.errors import CloudknotInputError
-from cloudknot.local.faults.faulty_runner import FaultyRunner
-from cloudknot.local.faults.plan import Faults
-from cloudknot.local.faults.requests import Injector
+from cloudknot.local import wsgi
 from cloudknot.local.wsgi import Answer, ClientException
+from tests.faulty_cloud.faulty_runner import FaultyRunner
+from tests.faulty_cloud.injector import Injector
+from tests.faulty_cloud.plan import Faults
+
+FAULTS_PATH = "/_cloudknot/faults"
 
 
 class FaultRoute:
-    """The handler of requests to the route.
+    """The WSGI application behind the route.
 
     Parameters
     ----------
@@ -27,9 +31,14 @@ class FaultRoute:
 
     def __init__(self, injector: Injector, runner: FaultyRunner, forget: Callable[[str], None]) -> None:
         self._injector, self._runner, self._forget = injector, runner, forget
-        self.answer = injector.answer
 
-    def respond(self, body: bytes) -> Answer:
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        try:
+            return wsgi.send_json(start_response, self._respond(environ["wsgi.input"].read()))
+        except ClientException as error:
+            return wsgi.refuse_client(start_response, error)
+
+    def _respond(self, body: bytes) -> Answer:
         """Handle a request, and return the counts of injected faults since the last change of faults.
 
         ``{"set": {...}}`` sets the attributes of `Faults`. ``{"kill": {"job": id, "how": ...}}`` kills the running

@@ -1,0 +1,77 @@
+"""AWS's services behind the gate: each request goes to the part of the embedded cloud that owns its service."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+from cloudknot.local import wsgi
+from cloudknot.local.batch.catalog import Catalog
+from cloudknot.local.batch.job_api import Batch
+from cloudknot.local.cloudformation.api import CloudFormation
+from cloudknot.local.cloudformation.records import ValidationError
+from cloudknot.local.iam.gate import Gate
+from cloudknot.local.iam.requests.calls import Call
+from cloudknot.local.iam.requests.objects import S3Request
+from cloudknot.local.iam.requests.received import received
+from cloudknot.local.wsgi import ClientException
+
+
+class Dispatch:
+    """The WSGI application that answers the requests that have passed the gate.
+
+    Parameters
+    ----------
+    gate : Gate
+        Hides missing objects from principals that may not list them.
+    batch : Batch
+        Answers Batch's job operations.
+    catalog : Catalog
+        Caches Batch's resources; cleared at every request that may change them.
+    moto : WSGI application
+        Answers all other requests.
+    stacks : CloudFormation
+        Answers requests to CloudFormation.
+    """
+
+    def __init__(
+        self, gate: Gate, batch: Batch, catalog: Catalog, moto: WSGIApplication, stacks: CloudFormation
+    ) -> None:
+        self._gate, self._batch, self._catalog = gate, batch, catalog
+        self._moto, self._stacks = moto, stacks
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        # A principal must not learn more about missing objects than its policies allow.
+        principal = environ["cloudknot.principal"]
+        if principal is None or not isinstance(received(environ).target, S3Request):
+            return self._dispatch(environ, start_response)
+        return self._gate.hide_missing(principal, environ, start_response, self._dispatch)
+
+    def _dispatch(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a request by the part that owns its service."""
+        call = received(environ).call
+        if call is None or call.service not in ("batch", "cloudformation"):
+            return self._moto(environ, start_response)
+        if call.service == "cloudformation":
+            return self._answer_stack_request(call, received(environ).access_key, start_response)
+        if self._batch.handles(call.method, call.uri):
+            try:
+                return wsgi.send_json(start_response, self._batch.respond(call.uri, call.body))
+            except ClientException as error:
+                return wsgi.refuse_client(start_response, error)
+        if call.operation.startswith("Describe"):
+            return self._moto(environ, start_response)
+        # Before and after: a submission may fill the catalog again while moto carries out the change.
+        self._catalog.forget()
+        try:
+            return self._moto(environ, start_response)
+        finally:
+            self._catalog.forget()
+
+    def _answer_stack_request(self, call: Call, access_key: str, start_response: StartResponse) -> Iterable[bytes]:
+        try:
+            body = self._stacks.respond(call.body, access_key)
+        except ValidationError as error:
+            _, body = wsgi.error_body("cloudformation", error.code, str(error))
+            return wsgi.send(start_response, body, "text/xml", 400)
+        return wsgi.send(start_response, body, "text/xml")
