@@ -3,15 +3,50 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from cloudknot.local.directory.full_disk import NO_SPACE
+
+T = TypeVar("T")
+
+PAGES_OF_LOG = 2000
+"""Pages of 4 KiB in the write-ahead log after which SQLite moves them to the database file."""
+READER_CACHE = 512
+"""KiB of memory for pages of the file that each reading connection may keep."""
+
+
+class _Change:
+    """A change that waits for its commit, then its result or its error."""
+
+    def __init__(self, function: Callable[[sqlite3.Connection], Any]) -> None:
+        self.function = function
+        self.is_done = False
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def apply(self, connection: sqlite3.Connection) -> None:
+        """Apply this change in the open transaction. Undo it alone after an error."""
+        connection.execute("SAVEPOINT change")
+        try:
+            self.result = self.function(connection)
+        except sqlite3.OperationalError:
+            # SQLite may have ended the whole transaction, as it does on a full disk.
+            raise
+        except Exception as error:
+            self.error = error
+            connection.execute("ROLLBACK TO change")
+        connection.execute("RELEASE change")
 
 
 class Database:
     """A SQLite database in WAL mode. What a transaction wrote survives the death of this process.
+
+    Reads see what is committed, and do not wait for writes.
 
     Parameters
     ----------
@@ -25,32 +60,117 @@ class Database:
 
     def __init__(self, path: Path, schema: str, *, is_synced: bool = True) -> None:
         path.touch(mode=0o600)
-        # One connection, guarded by a lock: SQLite has one writer at a time anyway, and reads take microseconds.
-        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._path = path
+        # One connection for all changes, guarded by a lock: SQLite has one writer at a time anyway.
+        self._connection = self._connect()
         self._lock = threading.RLock()
+        self._owner: int | None = None
+        self._waiting: list[_Change] = []
+        self._waiting_lock = threading.Lock()
+        self._readers: list[sqlite3.Connection] = []
+        self._is_closed = False
         # See "Write-Ahead Logging" in the documentation of SQLite.
         self._connection.execute("PRAGMA journal_mode=WAL")
         self._connection.execute(f"PRAGMA synchronous={'FULL' if is_synced else 'NORMAL'}")
+        self._connection.execute(f"PRAGMA wal_autocheckpoint={PAGES_OF_LOG}")
         self._connection.executescript(schema)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Hold the database for the block. Commit at its end, or undo everything after an exception."""
-        with self._lock:
+        with self._lock, _full_disk_as_os_error(self._path):
             self._connection.execute("BEGIN IMMEDIATE")
+            self._owner = threading.get_ident()
             try:
                 yield self._connection
+                self._connection.execute("COMMIT")
             except BaseException:
-                self._connection.execute("ROLLBACK")
+                # An error of SQLite may have ended the transaction already.
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
                 raise
-            self._connection.execute("COMMIT")
+            finally:
+                self._owner = None
+
+    def change(self, function: Callable[[sqlite3.Connection], T]) -> T:
+        """Call a function with the connection, and return its result when its changes are committed.
+
+        Changes that wait at the same time share one transaction, so that the disk is synced once for all of them.
+        An exception of the function undoes its own changes only.
+        """
+        change = _Change(function)
+        with self._waiting_lock:
+            self._waiting.append(change)
+        with self._lock:
+            # The thread that had the lock before may have committed this change as well.
+            if not change.is_done:
+                self._commit_waiting()
+        if change.error is not None:
+            raise change.error
+        result: T = change.result
+        return result
+
+    def _commit_waiting(self) -> None:
+        with self._waiting_lock:
+            changes, self._waiting = self._waiting, []
+        try:
+            with self.transaction() as connection:
+                for change in changes:
+                    change.apply(connection)
+        except Exception as error:
+            for change in changes:
+                change.error = error
+        finally:
+            for change in changes:
+                change.is_done = True
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Lend a connection for queries. It is this thread's own during the block."""
+        if self._owner == threading.get_ident():
+            # Inside a transaction, a query sees the changes of that transaction.
+            yield self._connection
+            return
+        try:
+            connection = self._readers.pop()
+        except IndexError:
+            connection = self._connect()
+            connection.execute(f"PRAGMA cache_size=-{READER_CACHE}")
+            connection.execute("PRAGMA query_only=ON")
+        try:
+            yield connection
+        finally:
+            self._readers.append(connection)
+            if self._is_closed:
+                self._close_readers()
 
     def rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """Return all rows of a query."""
-        with self._lock:
-            return self._connection.execute(statement, values).fetchall()
+        with self.reading() as connection:
+            return connection.execute(statement, values).fetchall()
 
     def close(self) -> None:
         """Write the log into the database file, and close it."""
         with self._lock:
+            self._is_closed = True
+            self._close_readers()
             self._connection.close()
+
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+
+    def _close_readers(self) -> None:
+        with contextlib.suppress(IndexError):
+            while True:
+                self._readers.pop().close()
+
+
+@contextlib.contextmanager
+def _full_disk_as_os_error(path: Path) -> Iterator[None]:
+    """Raise SQLite's error for a full disk as the error that every other write raises then."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
+            raise
+        raise OSError(errno.ENOSPC, NO_SPACE, str(path)) from error

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -23,6 +24,10 @@ NO_SPACE = "No space left on device"
 """The system's words for a full disk."""
 LEAST_FREE = 64 * 1024
 """Free bytes below which a disk counts as full."""
+RESERVE = 64 * 1024 * 1024
+"""Free bytes that stored objects leave, so that records, logs and deletions still find space."""
+RESERVED_SHARE = 20
+"""The reserve is at most one part in so many of a small disk."""
 
 
 class FullDisk:
@@ -42,16 +47,25 @@ class FullDisk:
         self._directories = (*directories, self._temporary)
         self._noted, self._reason = float("-inf"), ""
 
-    def note(self, number: int) -> str:
-        """Note that the server could not write, and return the message for its client. ``number`` is an errno."""
+    def note(self, number: int, written: str | None = None) -> str:
+        """Note that the server could not write, and return the message for its client.
+
+        Parameters
+        ----------
+        number : int
+            The errno.
+        written : str, optional
+            The file or directory that it could not write to, if the error named it.
+        """
         if number in NO_FILES:
             self._noted, self._reason = time.monotonic(), "Too many open files in the embedded cloud"
             return _NO_FILES
-        place = self._full_directory() or self._temporary
+        place = written or self._full_directory() or self._temporary
         self._noted, self._reason = time.monotonic(), f"{NO_SPACE}: {place}"
         return (
             f"A disk of the embedded cloud is full: no space is left in {place}. Free space there "
-            f"(`df -h {place}` shows it), then try again."
+            f"(`df -h {place}` shows it), or delete results that you no longer need with job.clobber(). "
+            "Then try again."
         )
 
     def reason(self, since: float) -> str | None:
@@ -64,6 +78,35 @@ class FullDisk:
 
     def _full_directory(self) -> Path | None:
         return next(filter(_is_full, self._directories), None)
+
+
+class Room:
+    """The free space of a disk that writers share. It refuses data before the disk is full.
+
+    Parameters
+    ----------
+    directory : Path
+        An existing directory on the disk.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._lock = threading.Lock()
+        self._announced = 0
+
+    def announce(self, size: int) -> None:
+        """Keep room for ``size`` more bytes. Raise `OSError` if the disk would be full with them."""
+        disk = os.statvfs(self._directory)
+        reserve = min(RESERVE, disk.f_blocks * disk.f_frsize // RESERVED_SHARE)
+        with self._lock:
+            if self._announced + size + reserve > disk.f_bavail * disk.f_frsize:
+                raise OSError(errno.ENOSPC, NO_SPACE, str(self._directory))
+            self._announced += size
+
+    def withdraw(self, size: int) -> None:
+        """Give back announced bytes that are written, or that never come."""
+        with self._lock:
+            self._announced -= size
 
 
 def refuse_full(directory: Path) -> None:

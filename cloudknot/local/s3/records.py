@@ -8,12 +8,16 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class StoredBucket:
-    """A bucket. ``created`` is in seconds since 1970. ``versioning`` is empty, ``Enabled`` or ``Suspended``."""
+    """A bucket. ``created`` is in seconds since 1970. ``versioning`` is empty, ``Enabled`` or ``Suspended``.
+
+    ``row`` is its place in the store's database.
+    """
 
     name: str
     owner: str
     created: float
     versioning: str = ""
+    row: int = 0
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,7 @@ class ObjectPage:
 
 @dataclass(frozen=True)
 class MultipartUpload:
-    """A multipart upload. ``started`` is in seconds since 1970."""
+    """A multipart upload. ``started`` is in seconds since 1970, ``row`` its place in the store's database."""
 
     id: str
     bucket: str

@@ -1,15 +1,32 @@
-"""ObjectStore: the buckets and objects of the embedded cloud on the disk. It knows nothing of HTTP."""
+"""ObjectStore: the buckets and objects of the embedded cloud on the disk. It knows nothing of HTTP.
+
+The database holds the metadata and the data of small objects. Each larger object has its own data file, and copies
+share it. A change is acknowledged after the file is synced and renamed, and after its transaction is synced: a crash
+at any moment leaves at most a file without an object, which the next start deletes.
+"""
 
 from __future__ import annotations
 
+import builtins
+import contextlib
+import logging
+import os
+import secrets
+import sqlite3
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
+from xml.etree.ElementTree import ParseError
 
 from cloudknot.local import wsgi
+from cloudknot.local.directory.database import Database
+from cloudknot.local.s3.errors import S3Error
 from cloudknot.local.s3.records import (
     Condition,
     Deleted,
+    Extent,
     MultipartUpload,
     ObjectPage,
     ObjectVersion,
@@ -19,10 +36,21 @@ from cloudknot.local.s3.records import (
     UploadPage,
     Usage,
 )
+from cloudknot.local.s3.storage import listing, uploads, versions
+from cloudknot.local.s3.storage.files import DataFiles, cut
+from cloudknot.local.s3.storage.lifecycle import Expiry, LifecycleRule, rules_of
+from cloudknot.local.s3.storage.listing import Place
+from cloudknot.local.s3.storage.schema import SCHEMA, bucket_named, text_of
+from cloudknot.local.s3.storage.upkeep import check_files
+from cloudknot.local.s3.storage.versions import Freed
 from cloudknot.local.s3.storage.writer import ObjectWriter
+
+T = TypeVar("T")
 
 ANY = Condition()
 """No condition."""
+LIFECYCLE = "lifecycle"
+"""The kind of configuration that `ObjectStore.expire` reads."""
 
 
 class ObjectStore:
@@ -37,47 +65,98 @@ class ObjectStore:
     """
 
     def __init__(self, directory: Path, clock: Callable[[], float] = time.time) -> None:
-        raise NotImplementedError
+        place = directory / "objects"
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._clock = clock
+        self._path = place / "objects.sqlite"
+        self._database = Database(self._path, SCHEMA)
+        self._files = DataFiles(place, self._database.change(_next_generation))
+        self._is_closed = threading.Event()
+        self._check = threading.Thread(
+            target=check_files, args=(self._database, self._files, self._is_closed), name="objects-check", daemon=True
+        )
+        # In the background: a store with many files starts as fast as an empty one.
+        self._check.start()
 
     def close(self) -> None:
         """Close the database. Nothing that a method returned is lost without this."""
-        raise NotImplementedError
+        self._is_closed.set()
+        self._check.join()
+        self._files.close()
+        self._database.close()
 
     # Buckets
 
     def create_bucket(self, name: str, owner: str) -> StoredBucket:
         """Create a bucket. BucketAlreadyOwnedByYou or BucketAlreadyExists if there is one."""
-        raise NotImplementedError
+        now = self._clock()
+
+        def change(connection: sqlite3.Connection) -> StoredBucket:
+            held = connection.execute("SELECT owner FROM buckets WHERE name = ?", (name,)).fetchone()
+            if held:
+                raise S3Error("BucketAlreadyOwnedByYou" if held[0] == owner else "BucketAlreadyExists", name)
+            statement = "INSERT INTO buckets (name, owner, created) VALUES (?, ?, ?)"
+            row = connection.execute(statement, (name, owner, now)).lastrowid or 0
+            return StoredBucket(name, owner, now, row=row)
+
+        return self._database.change(change)
 
     def delete_bucket(self, name: str) -> None:
         """Delete an empty bucket with its configurations and unfinished uploads. Otherwise BucketNotEmpty."""
-        raise NotImplementedError
+
+        def change(connection: sqlite3.Connection) -> tuple[None, Freed]:
+            bucket = bucket_named(connection, name)
+            if connection.execute("SELECT 1 FROM versions WHERE bucket = ? LIMIT 1", (bucket.row,)).fetchone():
+                raise S3Error("BucketNotEmpty", name)
+            ended = [uploads.end(connection, upload) for upload in uploads.of_bucket(connection, name)]
+            connection.execute("DELETE FROM configurations WHERE bucket = ?", (bucket.row,))
+            connection.execute("DELETE FROM buckets WHERE id = ?", (bucket.row,))
+            return None, [file for freed in ended for file in freed]
+
+        self._change(change)
 
     def bucket(self, name: str) -> StoredBucket:
         """Return a bucket. NoSuchBucket without it."""
-        raise NotImplementedError
+        with self._database.reading() as connection:
+            return bucket_named(connection, name)
 
-    def buckets(self) -> list[StoredBucket]:
+    def buckets(self) -> builtins.list[StoredBucket]:
         """Return all buckets by name."""
-        raise NotImplementedError
+        statement = "SELECT name, owner, created, versioning, id FROM buckets ORDER BY name"
+        return [StoredBucket(*row) for row in self._database.rows(statement)]
 
     def set_versioning(self, name: str, versioning: str) -> None:
         """Set a bucket's versioning to ``Enabled`` or ``Suspended``."""
-        raise NotImplementedError
+
+        def change(connection: sqlite3.Connection) -> None:
+            bucket = bucket_named(connection, name)
+            connection.execute("UPDATE buckets SET versioning = ? WHERE id = ?", (versioning, bucket.row))
+
+        self._database.change(change)
 
     def configuration(self, bucket: str, kind: str) -> bytes | None:
         """Return a configuration document of a bucket, such as the kind ``lifecycle``, or None without one."""
-        raise NotImplementedError
+        statement = "SELECT document FROM configurations WHERE bucket = ? AND kind = ?"
+        rows = self._database.rows(statement, self.bucket(bucket).row, kind)
+        return rows[0][0] if rows else None
 
     def set_configuration(self, bucket: str, kind: str, document: bytes | None) -> None:
         """Store a configuration document, or delete it with None."""
-        raise NotImplementedError
+
+        def change(connection: sqlite3.Connection) -> None:
+            row = bucket_named(connection, bucket).row
+            if document is None:
+                connection.execute("DELETE FROM configurations WHERE bucket = ? AND kind = ?", (row, kind))
+            else:
+                connection.execute("INSERT OR REPLACE INTO configurations VALUES (?, ?, ?)", (row, kind, document))
+
+        self._database.change(change)
 
     # Objects
 
     def writer(self, length: int | None = None) -> ObjectWriter:
-        """Return a writer for new data. OSError (ENOSPC) if the disk has no room for ``length`` bytes."""
-        raise NotImplementedError
+        """Return a writer for new data. `OSError` (ENOSPC) if the disk has no room for ``length`` bytes."""
+        return ObjectWriter(self._files, length)
 
     def put(
         self,
@@ -88,8 +167,17 @@ class ObjectStore:
         etag: str,
         condition: Condition = ANY,
     ) -> ObjectVersion:
-        """Store what ``writer`` got as an object. It is on the disk when this returns."""
-        raise NotImplementedError
+        """Store the data of a writer as an object. It is on the disk when this returns."""
+        now, (content, extents) = self._clock(), writer.finish()
+        new = ObjectVersion(
+            bucket, key, "", writer.size, etag, now, properties, row=0, content=content, extents=extents
+        )
+
+        def change(connection: sqlite3.Connection) -> tuple[ObjectVersion, Freed]:
+            versions.add_files(connection, extents)
+            return versions.insert(connection, new, condition)
+
+        return self._store(change, extents)
 
     def copy(
         self,
@@ -100,7 +188,16 @@ class ObjectStore:
         condition: Condition = ANY,
     ) -> ObjectVersion:
         """Store a copy of a version, which shares its data files. The copy has the entity tag of its source."""
-        raise NotImplementedError
+        now = self._clock()
+        new = ObjectVersion(
+            bucket, key, "", source.size, source.etag, now, properties, content=source.content, extents=source.extents
+        )
+
+        def change(connection: sqlite3.Connection) -> tuple[ObjectVersion, Freed]:
+            versions.share_files(connection, source.extents, source.key)
+            return versions.insert(connection, new, condition)
+
+        return self._change(change)
 
     def get(self, bucket: str, key: str, version: str | None = None) -> ObjectVersion:
         """Return a version, by default the latest. It has the whole data of a small object in ``content``.
@@ -108,24 +205,33 @@ class ObjectStore:
         NoSuchBucket, NoSuchKey, NoSuchVersion, or MethodNotAllowed for a delete marker. The error's ``marker``
         is the version of the delete marker.
         """
-        raise NotImplementedError
+        with self._database.reading() as connection:
+            return versions.find(connection, bucket, key, version)
 
-    def segments(self, version: ObjectVersion, start: int, end: int) -> list[wsgi.Segment]:
+    def segments(self, version: ObjectVersion, start: int, end: int) -> builtins.list[wsgi.Segment]:
         """Open the data of a larger object from ``start`` to before ``end``. The caller closes the files.
 
         SlowDown if the version was deleted after `get` and its files are gone: the client repeats its request.
         """
-        raise NotImplementedError
+        return self._files.open(version.extents, start, end)
 
     def set_tags(self, version: ObjectVersion, tags: Mapping[str, str]) -> None:
         """Replace the tags of a version. NoSuchVersion if it is gone."""
-        raise NotImplementedError
+
+        def change(connection: sqlite3.Connection) -> None:
+            statement = "UPDATE versions SET tags = ? WHERE id = ?"
+            if not connection.execute(statement, (text_of(tags), version.row)).rowcount:
+                raise S3Error("NoSuchVersion", version.key)
+
+        self._database.change(change)
 
     def list(
         self, bucket: str, prefix: str = "", after: str = "", delimiter: str = "", limit: int = 1000
     ) -> ObjectPage:
         """Return the latest versions after a key or prefix, in the order of UTF-8 bytes, without delete markers."""
-        raise NotImplementedError
+        with self._database.reading() as connection:
+            place = Place(bucket_named(connection, bucket), prefix, delimiter, limit)
+            return listing.objects(connection, place, after)
 
     def versions(
         self,
@@ -137,25 +243,29 @@ class ObjectStore:
         limit: int = 1000,
     ) -> ObjectPage:
         """Return versions and delete markers in the order of their keys, for each key from the newest."""
-        raise NotImplementedError
+        with self._database.reading() as connection:
+            place = Place(bucket_named(connection, bucket), prefix, delimiter, limit)
+            return listing.versions(connection, place, key_marker, version_marker)
 
     def delete(self, bucket: str, key: str, version: str | None = None, condition: Condition = ANY) -> Deleted:
         """Delete a version for good. Without one, do as the bucket's versioning demands. No error without the key."""
-        raise NotImplementedError
+        return self._delete(bucket, [(key, version)], condition)[0]
 
-    def delete_many(self, bucket: str, keys: Sequence[tuple[str, str | None]]) -> list[Deleted]:
+    def delete_many(self, bucket: str, keys: Sequence[tuple[str, str | None]]) -> builtins.list[Deleted]:
         """Delete keys with their versions, as `delete` does, in one transaction."""
-        raise NotImplementedError
+        return self._delete(bucket, keys, ANY)
 
     # Multipart uploads
 
     def create_upload(self, bucket: str, key: str, properties: Properties) -> MultipartUpload:
         """Begin a multipart upload."""
-        raise NotImplementedError
+        new = MultipartUpload(secrets.token_urlsafe(48), bucket, key, self._clock(), properties)
+        return self._database.change(lambda connection: uploads.begin(connection, new))
 
     def upload(self, bucket: str, key: str, upload_id: str) -> MultipartUpload:
         """Return an upload in progress. NoSuchUpload without it."""
-        raise NotImplementedError
+        with self._database.reading() as connection:
+            return uploads.find_upload(connection, bucket, key, upload_id)
 
     def put_part(
         self,
@@ -166,17 +276,37 @@ class ObjectStore:
         checksum: tuple[str, str] | None = None,
     ) -> UploadedPart:
         """Store a part, in place of an earlier one of that number. NoSuchUpload if the upload has ended."""
-        raise NotImplementedError
+        part = UploadedPart(number, writer.size, etag, self._clock(), checksum)
+        _, extents = writer.finish(is_part=True)
+
+        def change(connection: sqlite3.Connection) -> tuple[UploadedPart, Freed]:
+            versions.add_files(connection, extents)
+            return part, uploads.add_part(connection, upload, part, extents)
+
+        return self._store(change, extents)
 
     def copy_part(
         self, upload: MultipartUpload, number: int, source: ObjectVersion, start: int, end: int, etag: str
     ) -> UploadedPart:
         """Store a range of a version as a part. Large ranges share the source's data files."""
-        raise NotImplementedError
+        if source.content is not None:
+            with self.writer(end - start) as writer:
+                writer.write(source.content[start:end])
+                return self.put_part(upload, number, writer, etag)
+        found = cut(source.extents, start, end)
+        extents = [Extent(extent.file, extent.start + first, last - first) for extent, first, last in found]
+        part = UploadedPart(number, end - start, etag, self._clock())
+
+        def change(connection: sqlite3.Connection) -> tuple[UploadedPart, Freed]:
+            versions.share_files(connection, extents, source.key)
+            return part, uploads.add_part(connection, upload, part, extents)
+
+        return self._change(change)
 
     def parts(self, upload: MultipartUpload, after: int = 0, limit: int = 1000) -> Sequence[UploadedPart]:
         """Return the parts with numbers above ``after``, in their order. Ask for one more to see whether it ends."""
-        raise NotImplementedError
+        with self._database.reading() as connection:
+            return uploads.parts(connection, upload, after, limit)
 
     def uploads(
         self,
@@ -188,7 +318,9 @@ class ObjectStore:
         limit: int = 1000,
     ) -> UploadPage:
         """Return the uploads in progress in the order of their keys, then of their start."""
-        raise NotImplementedError
+        with self._database.reading() as connection:
+            place = Place(bucket_named(connection, bucket), prefix, delimiter, limit)
+            return listing.uploads(connection, place, key_marker, id_marker)
 
     def complete(
         self,
@@ -202,18 +334,101 @@ class ObjectStore:
 
         InvalidPart, InvalidPartOrder, EntityTooSmall, NoSuchUpload or PreconditionFailed.
         """
-        raise NotImplementedError
+        now = self._clock()
+        return self._change(
+            lambda connection: uploads.complete(connection, upload, parts, etag, condition, checksum, now)
+        )
 
     def abort(self, upload: MultipartUpload) -> None:
         """End an upload and delete its parts. NoSuchUpload if it has ended."""
-        raise NotImplementedError
+        self._change(lambda connection: (None, uploads.end(connection, upload)))
 
     # Upkeep
 
     def expire(self, now: float | None = None) -> int:
         """Do what the lifecycle rules of all buckets demand. Return the number of deletions."""
-        raise NotImplementedError
+        now = self._clock() if now is None else now
+        statement = "SELECT name, document FROM configurations JOIN buckets ON bucket = buckets.id WHERE kind = ?"
+        count = 0
+        for name, document in self._database.rows(statement, LIFECYCLE):
+            try:
+                rules = rules_of(document)
+                count += self._expire_uploads(name, rules, now) + self._expire_versions(name, rules, now)
+            except (ParseError, ValueError) as error:
+                logging.error("The lifecycle rules of bucket %s cannot be read (%s). Store them again.", name, error)
+            except S3Error:
+                # Deleted meanwhile.
+                continue
+        return count
 
     def usage(self) -> Usage:
         """Return the number of stored objects, and the bytes on the disk."""
-        raise NotImplementedError
+        ((files,),) = self._database.rows("SELECT coalesce(sum(size), 0) FROM files")
+        statement = "SELECT count(*) FROM versions INDEXED BY objects WHERE is_latest AND NOT is_marker"
+        ((count,),) = self._database.rows(statement)
+        size = 0
+        for path in (self._path, self._path.with_name(f"{self._path.name}-wal")):
+            with contextlib.suppress(FileNotFoundError):
+                size += os.stat(path).st_size
+        return Usage(count, files + size)
+
+    def _change(self, change: Callable[[sqlite3.Connection], tuple[T, Freed]]) -> T:
+        result, freed = self._database.change(change)
+        self._files.free(freed)
+        return result
+
+    def _store(self, change: Callable[[sqlite3.Connection], tuple[T, Freed]], new: Sequence[Extent]) -> T:
+        """Make a change that adds new files. Delete them if S3 refuses it."""
+        try:
+            return self._change(change)
+        except S3Error:
+            # After another error, the next start compares the files with the rows: the disk may hold the change.
+            self._files.free(extent.file for extent in new)
+            raise
+
+    def _delete(
+        self, name: str, keys: Sequence[tuple[str, str | None]], condition: Condition
+    ) -> builtins.list[Deleted]:
+        now = self._clock()
+
+        def change(connection: sqlite3.Connection) -> tuple[list[Deleted], Freed]:
+            bucket = bucket_named(connection, name)
+            done = [versions.delete(connection, bucket, key, version, condition, now) for key, version in keys]
+            return [deleted for deleted, _ in done], [file for _, freed in done for file in freed]
+
+        return self._change(change)
+
+    def _expire_uploads(self, name: str, rules: Sequence[LifecycleRule], now: float) -> int:
+        with self._database.reading() as connection:
+            found = uploads.of_bucket(connection, name)
+            due = [upload for upload in found if any(rule.aborts(upload, now) for rule in rules)]
+        for upload in due:
+            with contextlib.suppress(S3Error):
+                self.abort(upload)
+        return len(due)
+
+    def _expire_versions(self, name: str, rules: Sequence[LifecycleRule], now: float) -> int:
+        expiry, count = Expiry(rules, now), 0
+        page = self.versions(name)
+        while True:
+            count += self._expire_page(name, [version for version in page.objects if expiry.is_due(version)], now)
+            if page.following is None or self._is_closed.is_set():
+                return count
+            page = self.versions(name, key_marker=page.following, version_marker=page.following_version)
+
+    def _expire_page(self, name: str, due: Sequence[ObjectVersion], now: float) -> int:
+        def change(connection: sqlite3.Connection) -> tuple[int, Freed]:
+            bucket = bucket_named(connection, name)
+            done = [versions.expire(connection, bucket, version, now) for version in due]
+            expired = [freed for freed in done if freed is not None]
+            return len(expired), [file for freed in expired for file in freed]
+
+        return self._change(change) if due else 0
+
+
+def _next_generation(connection: sqlite3.Connection) -> int:
+    """Count the starts of the store."""
+    if not connection.execute("UPDATE store SET generation = generation + 1").rowcount:
+        connection.execute("INSERT INTO store VALUES (1)")
+    generation: int = connection.execute("SELECT generation FROM store").fetchone()[0]
+    return generation

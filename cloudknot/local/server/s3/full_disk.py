@@ -29,13 +29,13 @@ class FullDiskAnswers:
         self._application, self._disk = application, disk
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        number = int(environ.get(UNSTORED, 0))
+        number, place = int(environ.get(UNSTORED, 0)), None
         if number not in ERRORS:
             try:
                 return self._application(environ, start_response)
             except OSError as error:
                 if error.errno not in ERRORS:
                     raise
-                number = error.errno
+                number, place = error.errno, error.filename
         service = environ[wsgi.ADMISSION].service
-        return wsgi.refuse(environ, start_response, service, 507, CODE, self._disk.note(number))
+        return wsgi.refuse(environ, start_response, service, 507, CODE, self._disk.note(number, place))
