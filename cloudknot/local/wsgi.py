@@ -5,6 +5,7 @@ A layer in front of another application either forwards a request unchanged, or 
 
 from __future__ import annotations
 
+import io
 import json
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -42,7 +43,7 @@ BLOCK = 1 << 20
 class Segment:
     """A range of an open file."""
 
-    file: BinaryIO
+    file: BinaryIO | io.RawIOBase
     offset: int
     length: int
 

@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
-from xml.etree.ElementTree import ParseError
 
 from cloudknot.local import wsgi
 from cloudknot.local.directory.database import Database
@@ -141,7 +140,9 @@ class ObjectStore:
         return rows[0][0] if rows else None
 
     def set_configuration(self, bucket: str, kind: str, document: bytes | None) -> None:
-        """Store a configuration document, or delete it with None."""
+        """Store a configuration document, or delete it with None. MalformedXML for rules that mean nothing."""
+        if kind == LIFECYCLE and document is not None:
+            rules_of(document)
 
         def change(connection: sqlite3.Connection) -> None:
             row = bucket_named(connection, bucket).row
@@ -286,16 +287,23 @@ class ObjectStore:
         return self._store(change, extents)
 
     def copy_part(
-        self, upload: MultipartUpload, number: int, source: ObjectVersion, start: int, end: int, etag: str
+        self,
+        upload: MultipartUpload,
+        number: int,
+        source: ObjectVersion,
+        start: int,
+        end: int,
+        etag: str,
+        checksum: tuple[str, str] | None = None,
     ) -> UploadedPart:
         """Store a range of a version as a part. Large ranges share the source's data files."""
         if source.content is not None:
             with self.writer(end - start) as writer:
                 writer.write(source.content[start:end])
-                return self.put_part(upload, number, writer, etag)
+                return self.put_part(upload, number, writer, etag, checksum)
         found = cut(source.extents, start, end)
         extents = [Extent(extent.file, extent.start + first, last - first) for extent, first, last in found]
-        part = UploadedPart(number, end - start, etag, self._clock())
+        part = UploadedPart(number, end - start, etag, self._clock(), checksum)
 
         def change(connection: sqlite3.Connection) -> tuple[UploadedPart, Freed]:
             versions.share_files(connection, extents, source.key)
@@ -354,11 +362,9 @@ class ObjectStore:
             try:
                 rules = rules_of(document)
                 count += self._expire_uploads(name, rules, now) + self._expire_versions(name, rules, now)
-            except (ParseError, ValueError) as error:
-                logging.error("The lifecycle rules of bucket %s cannot be read (%s). Store them again.", name, error)
-            except S3Error:
-                # Deleted meanwhile.
-                continue
+            except S3Error as error:
+                # The bucket was deleted meanwhile.
+                logging.info("The lifecycle rules of bucket %s were not applied: %s", name, error)
         return count
 
     def usage(self) -> Usage:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from xml.etree import ElementTree
 
+from cloudknot.local.s3.errors import S3Error
 from cloudknot.local.s3.records import MultipartUpload, ObjectVersion
 
 DAY = 24 * 3600.0
@@ -104,12 +105,16 @@ class Expiry:
 
 
 def rules_of(document: bytes) -> list[LifecycleRule]:
-    """Return the enabled rules of a ``LifecycleConfiguration``."""
-    root = ElementTree.fromstring(document)
-    for element in root.iter():
-        # Clients write the document with S3's namespace, or without one.
-        element.tag = element.tag.rpartition("}")[2]
-    return [_rule(element) for element in root.iter("Rule") if element.findtext("Status") == "Enabled"]
+    """Return the enabled rules of a ``LifecycleConfiguration``. MalformedXML if they mean nothing."""
+    try:
+        root = ElementTree.fromstring(document)
+        for element in root.iter():
+            # Clients write the document with S3's namespace, or without one.
+            element.tag = element.tag.rpartition("}")[2]
+        rules = [(rule.findtext("Status"), _rule(rule)) for rule in root.iter("Rule")]
+    except (ElementTree.ParseError, ValueError) as error:
+        raise S3Error("MalformedXML") from error
+    return [rule for status, rule in rules if status == "Enabled"]
 
 
 def _rule(rule: ElementTree.Element) -> LifecycleRule:
