@@ -1,7 +1,7 @@
 """The job lifecycle of AWS Batch as a state machine: requests and events in, actions out.
 
-It does no I/O. The caller passes the time, the source of ids and the size of the machine, and performs the returned
-actions. The engine is not thread-safe: `job_api` holds a lock around every call.
+It does no I/O. The caller passes the time, the source of ids and the size of the machine. It stores the `changed`
+jobs, and then performs the returned actions. The engine is not thread-safe: `job_api` holds a lock around every call.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ from cloudknot.local.batch.records import (
     Started,
     Status,
     Stop,
+    add_children,
 )
 from cloudknot.local.batch.scheduler import Scheduler, TimeLimits
 
 STOP_GRACE = 30.0
 """Seconds between SIGTERM and SIGKILL (ECS, ``ECS_CONTAINER_STOP_TIMEOUT``)."""
-RETENTION = 24 * 3600.0
-"""Seconds until an ended job is forgotten. DescribeJobs and ListJobs show it until then."""
+ENDED_JOBS = 20_000
+"""Ended jobs, children included, that stay in memory. Older ones are in the store only."""
 
 
 @dataclass(frozen=True, order=True)
@@ -51,45 +52,85 @@ class Engine:
         The vCPUs that running jobs may hold together. A job that needs more runs alone.
     new_id : callable
         Returns a new id, for a job or for a log stream.
+    first : int, default 0
+        The position of the next job in the order of creation.
+
+    Attributes
+    ----------
+    jobs : dict
+        All jobs that have not ended, and recently ended ones, by their ids. Children included.
+    changed : dict
+        The jobs to store before the returned actions are performed. The caller empties it.
     """
 
-    def __init__(self, vcpus: float, new_id: Callable[[], str]) -> None:
+    def __init__(self, vcpus: float, new_id: Callable[[], str], first: int = 0) -> None:
         self.jobs: dict[str, Job] = {}
+        self.changed: dict[str, Job] = {}
         self._new_id = new_id
-        self._order = itertools.count()
+        self._next = first
         self._scheduler = Scheduler(vcpus)
         self._limits = TimeLimits()
         self._running: dict[str, Job] = {}
         self._deadlines: list[_Deadline] = []
         # Ended jobs with parents and dependents that are not updated yet.
         self._just_ended: deque[Job] = deque()
-        # Top-level jobs in the order of their ends, so that the oldest ones can be dropped from the left.
+        # Ended top-level jobs, the oldest first, and their number with children.
         self._history: deque[Job] = deque()
+        self._kept = 0
         self._actions: list[Action] = []
 
-    def top_level(self) -> Iterator[Job]:
-        """Yield single jobs and array parents, the oldest first."""
-        return (job for job in self.jobs.values() if job.parent is None)
+    def live_jobs(self) -> Iterator[Job]:
+        """Yield the single jobs and array parents that have not ended, the oldest first."""
+        return (job for job in self.jobs.values() if job.parent is None and not job.status.ended)
 
     @property
     def live(self) -> bool:
         """Whether any job has not ended."""
-        return any(not job.status.ended for job in self.top_level())
+        return any(True for _ in self.live_jobs())
 
     def submit(self, spec: JobSpec, now: float) -> tuple[Job, list[Action]]:
-        """Add a job, and the children of an array. The jobs in its ``depends_on`` must exist."""
-        self._forget_old_jobs(now)
-        job = self._add(Job(self._new_id(), spec, next(self._order), _ms(now)))
-        for index in range(spec.array_size or 0):
-            child = Job(f"{job.id}:{index}", spec, next(self._order), job.created, parent=job, index=index)
-            job.children.append(self._add(child))
-        job.summary[Status.SUBMITTED] = len(job.children)
+        """Add a job, and the children of an array. The jobs in its ``depends_on`` must be in `jobs`."""
+        job = Job(self._new_id(), spec, self._next, _ms(now))
+        add_children(job)
+        # The children have the following positions.
+        self._next += 1 + len(job.children)
+        self._add(job)
+        self._touch(job)
         if spec.immediate_failure:
             self._end(job, Status.FAILED, spec.immediate_failure, now)
         else:
             self._add_dependencies(job, now)
             self._release(job)
         return job, self._settle(now)
+
+    def restore(self, jobs: Iterable[Job], host_lost: str, now: float) -> list[Action]:
+        """Add the stored jobs of an earlier process that have not ended. Their running attempts are lost with its end.
+
+        Jobs in the ``depends_on`` of these jobs that are not in `jobs` count as succeeded: a failed one would have
+        ended its dependents.
+        """
+        restored = list(jobs)
+        for job in restored:
+            self._add(job)
+        leaves = [leaf for job in restored for leaf in job.children or [job]]
+        lost = [leaf for leaf in leaves if leaf.status.active]
+        waiting = [leaf for leaf in leaves if leaf.status is Status.RUNNABLE]
+        for job in restored:
+            self._add_dependencies(job, now)
+            self._release(job)
+        for leaf in waiting:
+            self._make_runnable(leaf)
+        for leaf in lost:
+            task_id = leaf.attempts[-1].task_id
+            self._running[task_id] = leaf
+            self._scheduler.reserve(leaf)
+            self._on_exited(leaf, Exited(task_id, None, status_reason=host_lost), now)
+        return self._settle(now)
+
+    def adopt(self, job: Job) -> None:
+        """Add an ended job of the store to `jobs`."""
+        self._add(job)
+        self._remember(job)
 
     def handle(self, event: Event, now: float) -> list[Action]:
         """Process an event from a runner.
@@ -106,6 +147,7 @@ class Engine:
     def cancel(self, job: Job, reason: str, now: float) -> list[Action]:
         """End a job that has not reached STARTING, or all such children of an array (CancelJob)."""
         job.cancelled = True
+        self._touch(job)
         # Running children continue: only TerminateJob stops them.
         self._cancel_waiting(job, reason, now)
         return self._settle(now)
@@ -113,9 +155,11 @@ class Engine:
     def terminate(self, job: Job, reason: str, now: float) -> list[Action]:
         """End waiting jobs as `cancel` does, and stop running ones (TerminateJob)."""
         job.terminated = True
+        self._touch(job)
         for target in job.children or [job]:
             if target.status.active:
                 target.terminated = True
+                self._touch(target)
                 self._stop(target, reason, now)
         self._cancel_waiting(job, reason, now)
         return self._settle(now)
@@ -142,18 +186,30 @@ class Engine:
         times = [self._deadlines[0].at if self._deadlines else None, self._limits.next()]
         return min((at for at in times if at is not None), default=None)
 
-    def _add(self, job: Job) -> Job:
-        self.jobs[job.id] = job
-        return job
-
-    def _forget_old_jobs(self, now: float) -> None:
-        while self._history and (self._history[0].stopped or 0) < _ms(now - RETENTION):
-            self.forget(self._history.popleft())
+    def make_room(self) -> None:
+        """Drop the stored jobs from memory that ended first, if there are many."""
+        while not self.changed and self._kept > ENDED_JOBS and len(self._history) > 1:
+            self.forget(self._history[0])
 
     def forget(self, job: Job) -> None:
-        """Delete a job and its children from `jobs`."""
+        """Drop a job and its children from `jobs`."""
         for member in (job, *job.children):
             self.jobs.pop(member.id, None)
+            self.changed.pop(member.id, None)
+        if job in self._history:
+            self._history.remove(job)
+            self._kept -= 1 + len(job.children)
+
+    def _add(self, job: Job) -> None:
+        for member in (job, *job.children):
+            self.jobs[member.id] = member
+
+    def _remember(self, job: Job) -> None:
+        self._history.append(job)
+        self._kept += 1 + len(job.children)
+
+    def _touch(self, job: Job) -> None:
+        self.changed[job.id] = job
 
     def _add_dependencies(self, job: Job, now: float) -> None:
         """Register the job, or its children one by one, with the jobs in its ``depends_on``."""
@@ -169,7 +225,9 @@ class Engine:
         """Return pairs of a needed job and the job that waits for it."""
         if dependency.type == "SEQUENTIAL":
             return itertools.pairwise(job.children)
-        needed = self.jobs[dependency.job_id or ""]
+        needed = self.jobs.get(dependency.job_id or "")
+        if needed is None:
+            return []
         if dependency.type == "N_TO_N":
             return zip(needed.children, job.children, strict=True)
         return [(needed, job)]
@@ -209,6 +267,7 @@ class Engine:
     def _start(self, job: Job) -> None:
         task = next_task(job, self._new_id())
         job.attempts.append(Attempt(task.id, task.log_stream))
+        self._touch(job)
         self._set_status(job, Status.STARTING)
         self._running[task.id] = job
         self._actions.append(Start(task))
@@ -217,6 +276,7 @@ class Engine:
         self._set_status(job, Status.RUNNING)
         attempt = job.attempts[-1]
         attempt.started = job.started = _ms(now)
+        self._touch(job)
         # The timeout applies to each attempt. The wait in the queue and the pull of the image do not count.
         if job.spec.timeout is not None:
             heapq.heappush(self._deadlines, _Deadline(now + job.spec.timeout, attempt.task_id, kill=False))
@@ -225,6 +285,7 @@ class Engine:
         attempt = job.attempts[-1]
         attempt.stopped, attempt.exit_code = _ms(now), event.exit_code
         attempt.reason, attempt.status_reason = event.reason, job.stop_reason or event.status_reason
+        self._touch(job)
         del self._running[attempt.task_id]
         self._scheduler.release(job)
         # A stopped attempt fails its job for good, even with exit code 0, and is not followed by another attempt.
@@ -239,6 +300,7 @@ class Engine:
         """Request SIGTERM for the running attempt, and end its job with it. The first reason counts."""
         if job.stop_reason is None:
             job.stop_reason = reason
+            self._touch(job)
             task_id = job.attempts[-1].task_id
             self._actions.append(Stop(task_id, kill=False))
             heapq.heappush(self._deadlines, _Deadline(now + STOP_GRACE, task_id, kill=True))
@@ -247,6 +309,7 @@ class Engine:
         # The array ends with its last running child, and then has this reason.
         if job.children:
             job.stop_reason = job.stop_reason or reason
+            self._touch(job)
         for target in job.children or [job]:
             if not target.status.active and not target.status.ended:
                 target.cancelled = True
@@ -260,7 +323,7 @@ class Engine:
     def _propagate_end(self, job: Job, now: float) -> None:
         """Update the parent and the dependents of an ended job."""
         if job.parent is None:
-            self._history.append(job)
+            self._remember(job)
         else:
             self._child_ended(job.parent, now)
         for dependent in job.dependents:
@@ -290,6 +353,7 @@ class Engine:
             return
         self._set_status(job, status)
         job.reason, job.stopped = reason, _ms(now)
+        self._touch(job)
         self._just_ended.append(job)
         for child in job.children:
             self._end(child, status, reason, now)
@@ -298,6 +362,10 @@ class Engine:
         if job.parent is not None:
             job.parent.summary[job.status] -= 1
             job.parent.summary[status] += 1
+        else:
+            # A child's states before its first attempt follow from the other jobs, and need no storage. An array has
+            # up to 10,000 children.
+            self._touch(job)
         job.status = status
 
 

@@ -1,25 +1,42 @@
-"""The job API of Batch: SubmitJob, DescribeJobs, ListJobs, CancelJob and TerminateJob, CancelJobs and TerminateJobs.
+"""The API of Batch. The operations for jobs are here: one lock guards the engine, and a runner performs its actions.
 
-One lock guards the engine, and a runner performs its actions.
+A change is stored before its actions are performed, and before a client sees it.
 """
 
 from __future__ import annotations
 
-import json
+import logging
 import math
+import secrets
+import sqlite3
 import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from cloudknot.local.batch.catalog import Catalog
+from cloudknot.aws.sdk.service_models import mistakes
+from cloudknot.local.batch.catalog import QUEUE, Catalog
 from cloudknot.local.batch.engine import Engine
-from cloudknot.local.batch.records import Action, Attempt, Dependency, Event, Job, RetryStrategy, Start, Status
+from cloudknot.local.batch.job_store import JobStore
+from cloudknot.local.batch.records import (
+    HOST_OF_EARLIER_PROCESS,
+    Action,
+    Attempt,
+    Dependency,
+    Event,
+    Exited,
+    Job,
+    RetryStrategy,
+    Start,
+    Status,
+)
+from cloudknot.local.batch.resource_api import QUOTA, BatchResources
 from cloudknot.local.batch.runner import Runner
 from cloudknot.local.batch.submission import resolve
+from cloudknot.local.directory.database import Database
 from cloudknot.local.wsgi import Answer, ClientException
 
 if TYPE_CHECKING:
@@ -45,101 +62,148 @@ PAGE_SIZE = 1000
 """Jobs on a page of ListJobs without a filter (AWS Batch API reference, "ListJobs")."""
 FILTERED_PAGE_SIZE = 100
 """Jobs on a page of ListJobs with a filter."""
+QUEUE_DELETED = "The job queue was deleted"
+
+_log = logging.getLogger(__name__)
 
 
 class Batch:
-    """The jobs of one cloud.
+    """AWS Batch in one cloud.
 
     Parameters
     ----------
-    catalog : Catalog
+    database : Database
+        The stored resources and jobs, with the tables of `catalog` and `job_store`.
     runner : Runner
     vcpus : float
         The vCPUs that running jobs may hold together.
+    quota : int
+        The maximum number of job queues, and of compute environments.
     clock : callable
         Returns seconds since 1970.
     """
 
-    def __init__(self, catalog: Catalog, runner: Runner, vcpus: float, clock: Callable[[], float] = time.time) -> None:
-        self._catalog, self._runner, self._clock = catalog, runner, clock
-        self._engine = Engine(vcpus, lambda: str(uuid.uuid4()))
+    def __init__(
+        self,
+        database: Database,
+        runner: Runner,
+        vcpus: float,
+        quota: int = QUOTA,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._runner, self._clock = runner, clock
+        self._catalog, self._store = Catalog(database), JobStore(database)
+        self._engine = Engine(vcpus, lambda: str(uuid.uuid4()), self._store.next_number())
         self._changed = threading.Condition()
         self._closed = False
         # The timekeeper sleeps until this time. Only an earlier deadline wakes it.
         self._due = math.inf
-        self._routes: Mapping[str, Callable[[Any], Answer]] = {
-            "/v1/submitjob": self.submit_job,
-            "/v1/describejobs": self.describe_jobs,
-            "/v1/listjobs": self.list_jobs,
-            "/v1/canceljob": self.cancel_job,
-            "/v1/terminatejob": self.terminate_job,
-            "/v1/canceljobs": self.cancel_jobs,
-            "/v1/terminatejobs": self.terminate_jobs,
+        self._operations: Mapping[str, Callable[[Any], Answer]] = {
+            **BatchResources(self._catalog, quota, self._end_queue).operations,
+            "SubmitJob": self._submit_job,
+            "DescribeJobs": self._describe_jobs,
+            "ListJobs": self._list_jobs,
+            "CancelJob": self._cancel_job,
+            "TerminateJob": self._terminate_job,
+            "CancelJobs": self._cancel_jobs,
+            "TerminateJobs": self._terminate_jobs,
         }
         self._timekeeper = threading.Thread(target=self._keep_time, name="batch-deadlines", daemon=True)
+
+    def start(self) -> None:
+        """Go on with the jobs of an earlier server process. Its running attempts are lost."""
+        with self._changed:
+            jobs = self._store.live()
+            for dependency in (dependency for job in jobs for dependency in job.spec.depends_on):
+                self._known(dependency.job_id or "")
+            reason = HOST_OF_EARLIER_PROCESS.format(id=secrets.randbits(68))
+            self._perform(self._engine.restore(jobs, reason, self._clock()))
+            for name in {job.spec.queue.name for job in jobs}:
+                if self._catalog.find(QUEUE, name) is None:
+                    self._end_queue(name)
         self._timekeeper.start()
 
-    def handles(self, method: str, path: str) -> bool:
-        """Return whether a request belongs to the job API of Batch."""
-        return method == "POST" and path in self._routes
-
-    def respond(self, path: str, body: bytes) -> Answer:
+    def respond(self, operation: str, request: Mapping[str, Any]) -> Answer:
         """Answer a request. Raise `ClientException` for a refused one."""
-        try:
-            request = json.loads(body or b"{}")
-        except ValueError as error:
-            raise ClientException("The request is not JSON") from error
-        if not isinstance(request, dict):
-            raise ClientException("The request is not a JSON object")
-        return self._routes[path](request)
+        answer = self._operations.get(operation)
+        if answer is None:
+            raise ClientException(f"The embedded cloud does not have Batch's operation {operation}.")
+        if problems := mistakes("batch", operation, request):
+            raise ClientException(problems)
+        return answer(request)
 
-    def submit_job(self, request: SubmitJobRequestTypeDef) -> Answer:
-        # Without the lock: the catalog may have to make requests, and every other call would wait for their answers.
-        spec = resolve(request, self._catalog, self._engine.jobs)
+    def _submit_job(self, request: SubmitJobRequestTypeDef) -> Answer:
         with self._changed:
+            self._engine.make_room()
+            self._store.delete_old(int(self._clock() * 1000))
+            spec = resolve(request, self._catalog, self._known)
             job, actions = self._engine.submit(spec, self._clock())
+            try:
+                self._store.add(job, self._engine.changed.values())
+            except (OSError, sqlite3.Error):
+                self._withdraw(job, actions)
+                raise
+            self._engine.changed.clear()
             self._perform(actions)
         return {"jobArn": arn(job), "jobName": spec.name, "jobId": job.id}
 
-    def describe_jobs(self, request: DescribeJobsRequestTypeDef) -> Answer:
-        ids = request.get("jobs") or []
+    def _withdraw(self, job: Job, actions: Iterable[Action]) -> None:
+        """Drop a job that could not be stored, before anything of it starts."""
+        now = self._clock()
+        self._engine.terminate(job, "The job could not be stored", now)
+        for action in actions:
+            if isinstance(action, Start):
+                self._engine.handle(Exited(action.task.id, None), now)
+        self._engine.forget(job)
+
+    def _describe_jobs(self, request: DescribeJobsRequestTypeDef) -> Answer:
+        ids = request["jobs"]
         if len(ids) > MAX_DESCRIBED:
             raise ClientException(f"Number of jobs must be at most {MAX_DESCRIBED}")
         # As on AWS, an unknown id is no error: the job is missing in the answer.
         with self._changed:
-            jobs = [self._engine.jobs[job_id] for job_id in ids if job_id in self._engine.jobs]
-            return {"jobs": [detail(job) for job in jobs]}
+            self._save()
+            return {"jobs": [detail(job) for job in map(self._known, ids) if job is not None]}
 
-    def list_jobs(self, request: ListJobsRequestTypeDef) -> Answer:
+    def _list_jobs(self, request: ListJobsRequestTypeDef) -> Answer:
         with self._changed:
+            self._save()
             return page(request, self._listed(request))
 
-    def cancel_job(self, request: TerminateJobRequestTypeDef) -> Answer:
-        self._end(request.get("jobId", ""), request.get("reason"), self._engine.cancel)
+    def _cancel_job(self, request: TerminateJobRequestTypeDef) -> Answer:
+        self._end(request["jobId"], request["reason"], self._engine.cancel)
         return {}
 
-    def terminate_job(self, request: TerminateJobRequestTypeDef) -> Answer:
-        self._end(request.get("jobId", ""), request.get("reason"), self._engine.terminate)
+    def _terminate_job(self, request: TerminateJobRequestTypeDef) -> Answer:
+        self._end(request["jobId"], request["reason"], self._engine.terminate)
         return {}
 
-    def cancel_jobs(self, request: TerminateJobsRequestTypeDef) -> Answer:
+    def _cancel_jobs(self, request: TerminateJobsRequestTypeDef) -> Answer:
         return self._end_all(request, self._engine.cancel)
 
-    def terminate_jobs(self, request: TerminateJobsRequestTypeDef) -> Answer:
+    def _terminate_jobs(self, request: TerminateJobsRequestTypeDef) -> Answer:
         return self._end_all(request, self._engine.terminate)
 
     def report(self, event: Event) -> None:
         """Process an event from the runner, and start the jobs that can start now."""
         with self._changed:
-            if not self._closed:
-                self._perform(self._engine.handle(event, self._clock()))
+            if self._closed:
+                return
+            actions = self._engine.handle(event, self._clock())
+            # Without a transaction for each Started: a job in STARTING is lost with the server like one in RUNNING.
+            if actions or isinstance(event, Exited):
+                self._perform(actions)
+            else:
+                self._notify()
 
     def forget(self, job_id: str) -> None:
         """Delete a job and its children. Raise `ClientException` for an unknown job."""
         with self._changed:
-            self._engine.forget(self._job(job_id))
+            job = self._job(job_id)
+            self._engine.forget(job)
+            self._store.delete(job)
 
-    def end_queue(self, queue: str) -> None:
+    def _end_queue(self, queue: str) -> None:
         """End all jobs of a deleted queue, a moment later.
 
         Batch ends the jobs of a deleted queue "eventually" (AWS Batch API reference, "DeleteJobQueue"). Until then, a
@@ -147,7 +211,7 @@ class Batch:
         """
         with self._changed:
             # Those of now: a new queue of the same name may get jobs before the moment has passed.
-            jobs = [job for job in self._engine.top_level() if job.spec.queue.name == queue and not job.status.ended]
+            jobs = [job for job in self._engine.live_jobs() if job.spec.queue.name == queue]
         if jobs:
             timer = threading.Timer(QUEUE_DELETION, self._end_jobs, [jobs])
             timer.daemon = True
@@ -157,12 +221,15 @@ class Batch:
         with self._changed:
             for job in jobs:
                 if not (self._closed or job.terminated or job.status.ended):
-                    self._perform(self._engine.terminate(job, "The job queue was deleted", self._clock()))
+                    self._perform(self._engine.terminate(job, QUEUE_DELETED, self._clock()))
 
     def counts(self) -> dict[str, int]:
         """Return the number of jobs in each state. An array counts as its children."""
         with self._changed:
-            jobs = Counter(job.status for job in self._engine.jobs.values() if not job.children)
+            self._save()
+            jobs = Counter(self._store.ended())
+            for job in self._engine.live_jobs():
+                jobs.update(job.summary if job.children else {job.status: 1})
         return {status.value: jobs[status] for status in Status}
 
     @property
@@ -178,31 +245,48 @@ class Batch:
             self._changed.notify_all()
         # Without the lock: the runner's threads may be about to report, and closing waits for them.
         self._runner.close()
-        self._timekeeper.join(timeout=5)
+        if self._timekeeper.ident is not None:
+            self._timekeeper.join(timeout=5)
 
     def _listed(self, request: ListJobsRequestTypeDef) -> Iterable[Job]:
         """Return the jobs for a ListJobs request."""
         if request.get("arrayJobId"):
             jobs: Iterable[Job] = self._job(request["arrayJobId"]).children
+            if request.get("nextToken"):
+                jobs = (job for job in jobs if job.order > _position(request["nextToken"]))
         elif request.get("jobQueue"):
-            queue = request["jobQueue"].rpartition("/")[2]
-            jobs = (job for job in reversed(list(self._engine.top_level())) if job.spec.queue.name == queue)
             # With a filter, AWS ignores jobStatus and returns jobs in all states.
             if request.get("filters"):
-                return (job for job in jobs if matches(job, request["filters"]))
+                return (job for job in self._newest(request, "") if matches(job, request["filters"]))
+            # Without a status, AWS returns the jobs in RUNNING only.
+            return self._newest(request, request.get("jobStatus") or Status.RUNNING)
         else:
             raise ClientException("Exactly one of jobQueue, arrayJobId and multiNodeJobId must be specified")
-        # Without a status, AWS returns the jobs in RUNNING only.
-        status = request.get("jobStatus") or Status.RUNNING
-        return (job for job in jobs if job.status == status)
+        return (job for job in jobs if job.status == (request.get("jobStatus") or Status.RUNNING))
+
+    def _newest(self, request: ListJobsRequestTypeDef, status: str) -> Iterator[Job]:
+        """Yield the jobs of a queue, the newest first, from the position of the request's token."""
+        queue, token = request["jobQueue"].rpartition("/")[2], request.get("nextToken")
+        before = _position(token) if token else None
+        while found := self._store.newest(queue, status, before, PAGE_SIZE):
+            # Those in memory know the states of their children.
+            yield from (self._engine.jobs.get(job.id, job) for job in found)
+            before = found[-1].order
+
+    def _known(self, job_id: str) -> Job | None:
+        """Return a job, or None. One that ended long ago is read from the store."""
+        if job_id not in self._engine.jobs and (job := self._store.find(job_id)):
+            self._engine.make_room()
+            self._engine.adopt(job)
+        return self._engine.jobs.get(job_id)
 
     def _job(self, job_id: str) -> Job:
-        try:
-            return self._engine.jobs[job_id]
-        except KeyError as error:
-            raise ClientException(f"Job {job_id} does not exist") from error
+        job = self._known(job_id)
+        if job is None:
+            raise ClientException(f"Job {job_id} does not exist")
+        return job
 
-    def _end(self, job_id: str, reason: str | None, end: End) -> None:
+    def _end(self, job_id: str, reason: str, end: End) -> None:
         if not reason:
             raise ClientException("reason must not be null")
         with self._changed:
@@ -211,25 +295,42 @@ class Batch:
                 self._perform(end(job, reason, self._clock()))
 
     def _end_all(self, request: TerminateJobsRequestTypeDef, end: End) -> Answer:
-        ids = request.get("jobs") or []
+        ids = request["jobs"]
         if len(ids) > MAX_BULK:
             raise ClientException(f"Number of jobs must be at most {MAX_BULK}")
         successful, errors = [], []
         # A refused job does not prevent the end of the others.
         for job_id in ids:
             try:
-                self._end(job_id, request.get("reason"), end)
+                self._end(job_id, request["reason"], end)
                 successful.append(job_id)
             except ClientException as error:
                 errors.append({"job": job_id, "code": "ClientException", "message": str(error)})
         return {"successful": successful, "errors": errors}
 
+    def _save(self) -> None:
+        """Store the changed jobs."""
+        if not self._engine.changed:
+            return
+        try:
+            self._store.write(self._engine.changed.values())
+        except (OSError, sqlite3.Error):
+            # The jobs go on, and the next change stores them again.
+            _log.exception("Cannot store the state of %d jobs", len(self._engine.changed))
+        else:
+            self._engine.changed.clear()
+
     def _perform(self, actions: Iterable[Action]) -> None:
+        # Before the actions: after a crash, an attempt that may have run must count.
+        self._save()
         for action in actions:
             if isinstance(action, Start):
                 self._runner.start(action.task, self.report)
             else:
                 self._runner.stop(action.task_id, kill=action.kill)
+        self._notify()
+
+    def _notify(self) -> None:
         if self._next_deadline() < self._due:
             self._changed.notify_all()
 
@@ -379,9 +480,6 @@ def _without_none(values: Mapping[str, object]) -> Answer:
 def page(request: ListJobsRequestTypeDef, jobs: Iterable[Job]) -> Answer:
     """Return one page of ListJobs. The order of ``jobs`` is the order of the answer."""
     size = min(request.get("maxResults") or PAGE_SIZE, FILTERED_PAGE_SIZE if request.get("filters") else PAGE_SIZE)
-    token = request.get("nextToken")
-    if token is not None:
-        jobs = _after(jobs, token)
     entries = list(islice(jobs, size + 1))
     answer: dict[str, object] = {"jobSummaryList": [summary(job) for job in entries[:size]]}
     if len(entries) > size:
@@ -390,12 +488,10 @@ def page(request: ListJobsRequestTypeDef, jobs: Iterable[Job]) -> Answer:
     return answer
 
 
-def _after(jobs: Iterable[Job], token: str) -> Iterable[Job]:
+def _position(token: str) -> int:
     if not token.isdecimal():
         raise ClientException("Invalid nextToken")
-    last = int(token)
-    # Children are listed from the oldest, the jobs of a queue from the newest.
-    return (job for job in jobs if (job.order > last if job.parent is not None else job.order < last))
+    return int(token)
 
 
 def matches(job: Job, filters: Iterable[KeyValuesPairTypeDef]) -> bool:

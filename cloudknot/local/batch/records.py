@@ -45,6 +45,8 @@ EXITED = "Essential container in task exited"
 NOT_STARTED = "Task failed to start"
 HOST_LOST = "Host EC2 (instance i-00000000000000000) terminated."
 """AWS's statusReason for a job on a terminated instance. cloudknot's retry rule matches ``Host EC2*``."""
+HOST_OF_EARLIER_PROCESS = "Host EC2 (instance i-{id:017x}) terminated."
+"""The statusReason of the attempts that ran when an earlier server process ended. ``id`` is that of the process."""
 TIMED_OUT = "Job attempt duration exceeded timeout"
 DEPENDENCY_FAILED = "Dependent Job failed"
 CHILD_FAILED = "Array Child Job failed"
@@ -243,3 +245,11 @@ class Job:
     """The statusReason of a running job that is being stopped, or else None."""
     cancelled: bool = False
     terminated: bool = False
+
+
+def add_children(job: Job) -> None:
+    """Give a job the children of its array, all in SUBMITTED."""
+    for index in range(job.spec.array_size or 0):
+        child = Job(f"{job.id}:{index}", job.spec, job.order + 1 + index, job.created, parent=job, index=index)
+        job.children.append(child)
+    job.summary = Counter({Status.SUBMITTED: len(job.children)})

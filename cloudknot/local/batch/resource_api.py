@@ -1,48 +1,61 @@
-"""Batch's rules for job queues and compute environments, as a layer in front of moto.
-
-moto stores the queues and environments. But it permits every deletion, has no quotas, drops the time limits of queues
-and ignores changes of a compute environment.
-"""
+"""The API for Batch's resources: job definitions, queues and compute environments, and the tags of all of them."""
 
 from __future__ import annotations
 
 import math
+import re
 import threading
-from collections.abc import Callable, Iterable, Mapping
+import uuid
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
-from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from cloudknot.local import wsgi
-from cloudknot.local.iam.requests.received import received, with_call
+from cloudknot.local.batch.catalog import DEFINITION, ENVIRONMENT, QUEUE, Catalog, Resource, arn_of
+from cloudknot.local.directory.state import ACCOUNT, REGION
 from cloudknot.local.wsgi import Answer, ClientException
 
 if TYPE_CHECKING:
     from types_boto3_batch.type_defs import (
-        ComputeEnvironmentDetailTypeDef,
         CreateComputeEnvironmentRequestTypeDef,
         CreateJobQueueRequestTypeDef,
         DeleteComputeEnvironmentRequestTypeDef,
         DeleteJobQueueRequestTypeDef,
+        DeregisterJobDefinitionRequestTypeDef,
         DescribeComputeEnvironmentsRequestTypeDef,
+        DescribeJobDefinitionsRequestTypeDef,
         DescribeJobQueuesRequestTypeDef,
+        ListTagsForResourceRequestTypeDef,
+        RegisterJobDefinitionRequestTypeDef,
+        TagResourceRequestTypeDef,
+        UntagResourceRequestTypeDef,
         UpdateComputeEnvironmentRequestTypeDef,
         UpdateJobQueueRequestTypeDef,
     )
 
-DEFAULT_TYPES = ("default_x86_64", "default_arm64")
-"""Batch's names for instance types of its own choice. moto accepts only the older name ``optimal``."""
-LIMITS = "jobStateTimeLimitActions"
 QUOTA = 50
 """Job queues, and likewise compute environments, of an account in a region (Batch user guide, "Service quotas")."""
+PAGE_SIZE = 100
+"""Resources on a page, unless a request asks for fewer."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
+_SERVICE_ROLE = f"arn:aws:iam::{ACCOUNT}:role/aws-service-role/batch.amazonaws.com/AWSServiceRoleForBatch"
+"""The role of a compute environment that names none."""
+_UNSUPPORTED = frozenset(
+    {"ecsProperties", "eksConfiguration", "eksProperties", "jobQueueType", "nodeProperties", "schedulingPolicyArn"}
+    | {"serviceEnvironmentOrder", "context"}
+)
+_HEALTH = {QUEUE: "JobQueue Healthy", ENVIRONMENT: "ComputeEnvironment Healthy"}
+_WORDS = {QUEUE: "job queues", ENVIRONMENT: "compute environments"}
+_MEMBERS = {QUEUE: "jobQueue", ENVIRONMENT: "computeEnvironment"}
+_EMPTY_LISTS = ("command", "environment", "mountPoints", "resourceRequirements", "secrets", "ulimits", "volumes")
+"""The lists that Batch shows in container properties, also when they are empty."""
 
 
 class BatchResources:
-    """A WSGI application that refuses requests as Batch does and passes all others on.
+    """The operations for Batch's resources.
 
     Parameters
     ----------
-    application : WSGI application
-        Stores queues and compute environments, and answers all other requests.
+    catalog : Catalog
+        Stores the resources.
     quota : int
         The maximum number of job queues, and of compute environments.
     on_queue_deleted : callable
@@ -50,145 +63,227 @@ class BatchResources:
     """
 
     def __init__(
-        self,
-        application: WSGIApplication,
-        quota: int = QUOTA,
-        on_queue_deleted: Callable[[str], None] = lambda _: None,
+        self, catalog: Catalog, quota: int = QUOTA, on_queue_deleted: Callable[[str], None] = lambda _: None
     ) -> None:
-        self._application, self._quota = application, quota
-        self._on_queue_deleted = on_queue_deleted
+        self._catalog, self._quota, self._on_queue_deleted = catalog, quota, on_queue_deleted
         # One request at a time: a check, such as the quota's, and the change after it belong together.
-        self._lock = threading.Lock()
-        # The values that moto would drop or refuse, by ARN. Descriptions get them back.
-        self._overrides: dict[str, dict[str, object]] = {}
-        self._operations: dict[str, Callable[[WSGIEnvironment, Any], Answer]] = {
+        self._lock = threading.RLock()
+        self.operations: Mapping[str, Callable[[Any], Answer]] = {
+            "RegisterJobDefinition": self._register,
+            "DeregisterJobDefinition": self._deregister,
+            "DescribeJobDefinitions": self._describe_definitions,
             "CreateJobQueue": self._create_queue,
             "UpdateJobQueue": self._update_queue,
+            "DeleteJobQueue": self._delete_queue,
             "DescribeJobQueues": self._describe_queues,
             "CreateComputeEnvironment": self._create_environment,
-            "DeleteJobQueue": self._delete_queue,
-            "DeleteComputeEnvironment": self._delete_environment,
             "UpdateComputeEnvironment": self._update_environment,
+            "DeleteComputeEnvironment": self._delete_environment,
             "DescribeComputeEnvironments": self._describe_environments,
+            "ListTagsForResource": self._list_tags,
+            "TagResource": self._tag,
+            "UntagResource": self._untag,
         }
 
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        call = received(environ).calls("batch")
-        operation = self._operations.get(call.operation) if call else None
-        if call is None or operation is None:
-            return self._application(environ, start_response)
-        try:
-            with self._lock:
-                answer = operation(environ, call.arguments)
-        except ClientException as error:
-            return wsgi.refuse_client(start_response, error)
-        return wsgi.send_json(start_response, answer)
+    def _register(self, request: RegisterJobDefinitionRequestTypeDef) -> Answer:
+        name = request["jobDefinitionName"]
+        _check_supported(request)
+        _check_name("Job definition name", name)
+        container = request.get("containerProperties") or {}
+        if request["type"] != "container" or not container.get("image"):
+            raise ClientException(
+                f"The embedded cloud does not support the job definition {name} of type {request['type']}: it runs "
+                "jobs of one container only. Register a definition with type container and containerProperties."
+            )
+        with self._lock:
+            revision = self._catalog.next_revision(name)
+            arn = arn_of(DEFINITION, f"{name}:{revision}")
+            content: Resource = {
+                **{"parameters": {}, "tags": {}, "containerOrchestrationType": "ECS"},
+                **request,
+                **{"jobDefinitionArn": arn, "revision": revision, "status": "ACTIVE"},
+                "containerProperties": {**{name: [] for name in _EMPTY_LISTS}, **container},
+            }
+            self._catalog.store(DEFINITION, name, arn, content)
+        return {"jobDefinitionArn": arn, "jobDefinitionName": name, "revision": revision}
 
-    def _create_queue(self, environ: WSGIEnvironment, request: CreateJobQueueRequestTypeDef) -> Answer:
-        self._check_new_name(environ, "jobQueues", "jobQueueName", str(request.get("jobQueueName")))
-        answer = self._ask(environ, "CreateJobQueue", {"state": "ENABLED", **request})
-        self._keep_limits(answer["jobQueueArn"], request)
-        return answer
+    def _deregister(self, request: DeregisterJobDefinitionRequestTypeDef) -> Answer:
+        with self._lock:
+            definition = self._catalog.find(DEFINITION, request["jobDefinition"])
+            if definition is not None and definition["status"] == "ACTIVE":
+                name, arn = definition["jobDefinitionName"], definition["jobDefinitionArn"]
+                self._catalog.store(DEFINITION, name, arn, {**definition, "status": "INACTIVE"})
+        return {}
 
-    def _update_queue(self, environ: WSGIEnvironment, request: UpdateJobQueueRequestTypeDef) -> Answer:
-        answer = self._ask(environ, "UpdateJobQueue", request)
-        self._keep_limits(answer["jobQueueArn"], request)
-        return answer
+    def _describe_definitions(self, request: DescribeJobDefinitionsRequestTypeDef) -> Answer:
+        if references := request.get("jobDefinitions"):
+            found = [self._catalog.find(DEFINITION, reference) for reference in references]
+            return {"jobDefinitions": [definition for definition in found if definition is not None]}
+        name = request.get("jobDefinitionName", "").rpartition("/")[2].partition(":")[0]
+        return self._page(DEFINITION, "jobDefinitions", request, name=name, status=request.get("status", ""))
 
-    def _keep_limits(self, arn: str, request: Mapping[str, object]) -> None:
-        """Store the time limits of a queue, because moto drops them."""
-        # Without AWS's minimum of 600 seconds, so that tests need not wait for so long.
-        if LIMITS in request:
-            self._overrides[arn] = {LIMITS: request[LIMITS]}
+    def _create_queue(self, request: CreateJobQueueRequestTypeDef) -> Answer:
+        name = request["jobQueueName"]
+        _check_supported(request)
+        with self._lock:
+            self._check_new(QUEUE, name)
+            # Without AWS's minimum of 600 seconds for time limits, so that tests need not wait for so long.
+            order = self._order(request.get("computeEnvironmentOrder", ()))
+            defaults: Resource = {"state": "ENABLED", "jobStateTimeLimitActions": [], "tags": {}}
+            return self._store_new(QUEUE, name, {**defaults, **request, "computeEnvironmentOrder": order})
 
-    def _describe_queues(self, environ: WSGIEnvironment, request: DescribeJobQueuesRequestTypeDef) -> Answer:
-        answer = self._ask(environ, "DescribeJobQueues", request)
-        for queue in answer["jobQueues"]:
-            queue.update(self._overrides.get(queue["jobQueueArn"], {}))
-        return answer
+    def _update_queue(self, request: UpdateJobQueueRequestTypeDef) -> Answer:
+        _check_supported(request)
+        with self._lock:
+            queue = self._existing(QUEUE, request["jobQueue"])
+            changes: Resource = {member: value for member, value in request.items() if member != "jobQueue"}
+            if "computeEnvironmentOrder" in request:
+                changes["computeEnvironmentOrder"] = self._order(request["computeEnvironmentOrder"])
+            return self._store(QUEUE, {**queue, **changes})
 
-    def _create_environment(self, environ: WSGIEnvironment, request: CreateComputeEnvironmentRequestTypeDef) -> Answer:
-        name = str(request.get("computeEnvironmentName"))
-        self._check_new_name(environ, "computeEnvironments", "computeEnvironmentName", name)
-        original = request.get("computeResources")
-        resources: dict[str, object] = dict(original or {})
-        types = list(original.get("instanceTypes", ())) if original else []
-        # Jobs run on this machine. For vCPUs that are always on, moto would make instances that nothing deletes.
-        sizes: dict[str, object] = {key: resources[key] for key in ("minvCpus", "desiredvCpus") if key in resources}
-        resources.update(dict.fromkeys(sizes, 0))
-        if moto_types := ["optimal" if name in DEFAULT_TYPES else name for name in types]:
-            resources["instanceTypes"] = moto_types
-        changed = {"state": "ENABLED", **request, **({"computeResources": resources} if resources else {})}
-        answer = self._ask(environ, "CreateComputeEnvironment", changed)
-        type_overrides = {"instanceTypes": types} if moto_types != types else {}
-        self._overrides[answer["computeEnvironmentArn"]] = {**sizes, **type_overrides}
-        return answer
+    def _order(self, order: Any) -> list[Resource]:
+        """Return the compute environments of a queue by their ARNs."""
+        if not order:
+            raise ClientException("At least 1 compute environment must be provided")
+        arns = [self._existing(ENVIRONMENT, entry["computeEnvironment"])["computeEnvironmentArn"] for entry in order]
+        return [{**entry, "computeEnvironment": arn} for entry, arn in zip(order, arns, strict=True)]
 
-    def _check_new_name(self, environ: WSGIEnvironment, collection: str, key: str, name: str) -> None:
-        """Refuse a name that is taken, and one more resource than the quota."""
-        existing = self._ask(environ, f"Describe{collection[0].upper()}{collection[1:]}", {})[collection]
-        if any(resource[key] == name for resource in existing):
-            raise ClientException("Object already exists")
-        if len(existing) >= self._quota:
-            words = {"jobQueues": "job queues", "computeEnvironments": "compute environments"}[collection]
-            raise ClientException(f"Maximum number of {words} supported is {self._quota}")
-
-    def _delete_queue(self, environ: WSGIEnvironment, request: DeleteJobQueueRequestTypeDef) -> Answer:
-        for queue in self._ask(environ, "DescribeJobQueues", {"jobQueues": [request["jobQueue"]]})["jobQueues"]:
+    def _delete_queue(self, request: DeleteJobQueueRequestTypeDef) -> Answer:
+        with self._lock:
+            queue = self._catalog.find(QUEUE, request["jobQueue"])
+            if queue is None:
+                return {}
             if queue["state"] != "DISABLED":
                 raise ClientException("Cannot delete, the job queue must be DISABLED")
-            self._overrides.pop(queue["jobQueueArn"], None)
-        answer = self._ask(environ, "DeleteJobQueue", request)
-        self._on_queue_deleted(request["jobQueue"].rpartition("/")[2])
-        return answer
+            self._catalog.delete(queue["jobQueueArn"])
+        self._on_queue_deleted(queue["jobQueueName"])
+        return {}
 
-    def _delete_environment(self, environ: WSGIEnvironment, request: DeleteComputeEnvironmentRequestTypeDef) -> Answer:
-        for environment in self._environments(environ, [request["computeEnvironment"]]):
+    def _describe_queues(self, request: DescribeJobQueuesRequestTypeDef) -> Answer:
+        return self._described(QUEUE, "jobQueues", request)
+
+    def _create_environment(self, request: CreateComputeEnvironmentRequestTypeDef) -> Answer:
+        name, resources = request["computeEnvironmentName"], request.get("computeResources")
+        _check_supported(request)
+        if request["type"] == "MANAGED" and not resources:
+            raise ClientException("computeResources must be provided for a MANAGED compute environment")
+        if resources and resources.get("minvCpus", 0) > resources["maxvCpus"]:
+            raise ClientException("maxvCpus must be greater than or equal to minvCpus")
+        with self._lock:
+            self._check_new(ENVIRONMENT, name)
+            defaults: Resource = {"state": "ENABLED", "serviceRole": _SERVICE_ROLE, "tags": {}}
+            identity = str(uuid.uuid4())
+            cluster = f"arn:aws:ecs:{REGION}:{ACCOUNT}:cluster/AWSBatch-{name}-{identity}"
+            made = {"uuid": identity, "ecsClusterArn": cluster, "containerOrchestrationType": "ECS"}
+            return self._store_new(ENVIRONMENT, name, {**defaults, **request, **made})
+
+    def _update_environment(self, request: UpdateComputeEnvironmentRequestTypeDef) -> Answer:
+        with self._lock:
+            environment = self._existing(ENVIRONMENT, request["computeEnvironment"])
+            changes: Resource = {member: value for member, value in request.items() if member != "computeEnvironment"}
+            if changed := request.get("computeResources"):
+                resources = environment.get("computeResources") or {}
+                # Batch alone scales a compute environment down, when no job needs it.
+                if changed.get("desiredvCpus", math.inf) < resources.get("desiredvCpus", 0):
+                    raise ClientException("Manually scaling down compute environment is not supported.")
+                changes["computeResources"] = {**resources, **changed}
+            return self._store(ENVIRONMENT, {**environment, **changes})
+
+    def _delete_environment(self, request: DeleteComputeEnvironmentRequestTypeDef) -> Answer:
+        with self._lock:
+            environment = self._catalog.find(ENVIRONMENT, request["computeEnvironment"])
+            if environment is None:
+                return {}
             if environment["state"] != "DISABLED":
                 raise ClientException("Cannot delete, the compute environment must be DISABLED")
             arn = environment["computeEnvironmentArn"]
-            queues = self._ask(environ, "DescribeJobQueues", {})["jobQueues"]
-            orders = [entry["computeEnvironment"] for queue in queues for entry in queue["computeEnvironmentOrder"]]
-            if {arn, environment["computeEnvironmentName"]} & set(orders):
-                raise ClientException("Cannot delete, found existing JobQueue relationship")
-            self._overrides.pop(arn, None)
-        return self._ask(environ, "DeleteComputeEnvironment", request)
+            for _, queue in self._catalog.find_all(QUEUE):
+                if any(entry["computeEnvironment"] == arn for entry in queue["computeEnvironmentOrder"]):
+                    raise ClientException("Cannot delete, found existing JobQueue relationship")
+            self._catalog.delete(arn)
+        return {}
 
-    def _update_environment(self, environ: WSGIEnvironment, request: UpdateComputeEnvironmentRequestTypeDef) -> Answer:
-        environments = self._environments(environ, [request["computeEnvironment"]])
-        if not environments:
-            raise ClientException(f"{request['computeEnvironment']} does not exist")
-        resources = request.get("computeResources")
-        # Batch alone scales a compute environment down, when no job needs it.
-        if resources and resources.get("desiredvCpus", math.inf) < _desired_vcpus(environments[0]):
-            raise ClientException("Manually scaling down compute environment is not supported.")
-        answer = self._ask(environ, "UpdateComputeEnvironment", request)
-        if resources:
-            self._overrides.setdefault(environments[0]["computeEnvironmentArn"], {}).update(resources)
-        return answer
+    def _describe_environments(self, request: DescribeComputeEnvironmentsRequestTypeDef) -> Answer:
+        return self._described(ENVIRONMENT, "computeEnvironments", request)
 
-    def _describe_environments(
-        self, environ: WSGIEnvironment, request: DescribeComputeEnvironmentsRequestTypeDef
-    ) -> Answer:
-        answer = self._ask(environ, "DescribeComputeEnvironments", request)
-        for environment in answer["computeEnvironments"]:
-            overrides = self._overrides.get(environment["computeEnvironmentArn"])
-            if overrides:
-                environment["computeResources"] = {**environment["computeResources"], **overrides}
-        return answer
+    def _list_tags(self, request: ListTagsForResourceRequestTypeDef) -> Answer:
+        return {"tags": self._tagged(request["resourceArn"])[1].get("tags", {})}
 
-    def _environments(self, environ: WSGIEnvironment, names: list[str]) -> list[ComputeEnvironmentDetailTypeDef]:
-        answer = self._ask(environ, "DescribeComputeEnvironments", {"computeEnvironments": names})
-        environments: list[ComputeEnvironmentDetailTypeDef] = answer["computeEnvironments"]
-        return environments
+    def _tag(self, request: TagResourceRequestTypeDef) -> Answer:
+        return self._change_tags(request["resourceArn"], lambda tags: {**tags, **request["tags"]})
 
-    def _ask(self, environ: WSGIEnvironment, operation: str, request: Mapping[str, object]) -> dict[str, Any]:
-        """Call an operation of the application behind this layer, and return its answer."""
-        status, answer = wsgi.ask_json(self._application, environ, with_call(environ, operation, request))
-        if not status.startswith("200"):
-            raise ClientException(answer.get("message") or answer.get("Message") or status)
-        return answer
+    def _untag(self, request: UntagResourceRequestTypeDef) -> Answer:
+        keys = request["tagKeys"]
+        return self._change_tags(
+            request["resourceArn"], lambda tags: {key: value for key, value in tags.items() if key not in keys}
+        )
+
+    def _change_tags(self, arn: str, change: Callable[[Mapping[str, str]], Mapping[str, str]]) -> Answer:
+        with self._lock:
+            kind, resource = self._tagged(arn)
+            name = arn.rpartition("/")[2].partition(":")[0]
+            self._catalog.store(kind, name, arn, {**resource, "tags": change(resource.get("tags", {}))})
+        return {}
+
+    def _tagged(self, arn: str) -> tuple[str, Resource]:
+        kind = arn.rpartition("/")[0].rpartition(":")[2]
+        resource = self._catalog.find(kind, arn)
+        if resource is None:
+            raise ClientException(f"Resource {arn} does not exist")
+        return kind, resource
+
+    def _existing(self, kind: str, reference: str) -> Resource:
+        resource = self._catalog.find(kind, reference)
+        if resource is None:
+            words = _WORDS[kind].removesuffix("s").capitalize()
+            raise ClientException(f"{words} {reference} does not exist")
+        return resource
+
+    def _check_new(self, kind: str, name: str) -> None:
+        """Refuse an invalid name, one that is taken, and one more resource than the quota."""
+        _check_name(f"{_WORDS[kind].removesuffix('s').capitalize()} name", name)
+        if self._catalog.find(kind, arn_of(kind, name)):
+            raise ClientException("Object already exists")
+        if len(self._catalog.find_all(kind)) >= self._quota:
+            raise ClientException(f"Maximum number of {_WORDS[kind]} supported is {self._quota}")
+
+    def _store_new(self, kind: str, name: str, content: Mapping[str, Any]) -> Answer:
+        """Store a new queue or compute environment."""
+        made = {f"{_MEMBERS[kind]}Arn": arn_of(kind, name), "status": "VALID", "statusReason": _HEALTH[kind]}
+        return self._store(kind, {**content, **made})
+
+    def _store(self, kind: str, content: Resource) -> Answer:
+        """Store a queue or compute environment, and return the answer that names it."""
+        member = _MEMBERS[kind]
+        name, arn = content[f"{member}Name"], content[f"{member}Arn"]
+        self._catalog.store(kind, name, arn, content)
+        return {f"{member}Name": name, f"{member}Arn": arn}
+
+    def _described(self, kind: str, member: str, request: Mapping[str, Any]) -> Answer:
+        if references := request.get(member):
+            found = [self._catalog.find(kind, reference) for reference in references]
+            return {member: [resource for resource in found if resource is not None]}
+        return self._page(kind, member, request)
+
+    def _page(self, kind: str, member: str, request: Mapping[str, Any], name: str = "", status: str = "") -> Answer:
+        size = min(request.get("maxResults") or PAGE_SIZE, PAGE_SIZE)
+        token = request.get("nextToken") or "0"
+        if not token.isdecimal():
+            raise ClientException("Invalid nextToken")
+        found = self._catalog.find_all(kind, name=name, status=status, after=int(token), limit=size + 1)
+        more = {"nextToken": str(found[size - 1][0])} if len(found) > size else {}
+        return {member: [resource for _, resource in found[:size]], **more}
 
 
-def _desired_vcpus(environment: ComputeEnvironmentDetailTypeDef) -> int:
-    return environment["computeResources"].get("desiredvCpus", 0) if "computeResources" in environment else 0
+def _check_supported(request: Mapping[str, object]) -> None:
+    for member in sorted(_UNSUPPORTED & request.keys()):
+        if request[member]:
+            raise ClientException(
+                f"The embedded cloud does not support {member}: it runs jobs of one container, first in, first out. "
+                f"Remove {member}."
+            )
+
+
+def _check_name(words: str, name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise ClientException(f"{words} should match valid pattern")

@@ -61,6 +61,10 @@ class Scheduler:
             if not ready:
                 del self._ready[arn]
 
+    def reserve(self, job: Job) -> None:
+        """Reserve the vCPUs of a job that holds them already."""
+        self._reserve(job, 1)
+
     def release(self, job: Job) -> None:
         """Free the vCPUs of a job after its attempt has ended."""
         self._reserve(job, -1)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, cast
 
 from cloudknot.local.batch.catalog import Catalog
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     Container = ContainerPropertiesOutputTypeDef | ContainerOverridesTypeDef
 
+Find = Callable[[str], Job | None]
 MAX_PAYLOAD = 30 * 1024
 """Bytes of a SubmitJob request."""
 MAX_OVERRIDES = 8192
@@ -47,8 +48,8 @@ _COPIED = ("jobRoleArn", "executionRoleArn", "user", "linuxParameters", "logConf
 """The container properties of a job definition that a job has unchanged."""
 
 
-def resolve(request: SubmitJobRequestTypeDef, catalog: Catalog, jobs: Mapping[str, Job]) -> JobSpec:
-    """Return the job for a SubmitJob request.
+def resolve(request: SubmitJobRequestTypeDef, catalog: Catalog, find: Find) -> JobSpec:
+    """Return the job for a SubmitJob request. ``find`` returns a job by its id, or None.
 
     Raises
     ------
@@ -77,7 +78,7 @@ def resolve(request: SubmitJobRequestTypeDef, catalog: Catalog, jobs: Mapping[st
         parameters=parameters,
         retry=_retry_strategy(request.get("retryStrategy") or definition.get("retryStrategy") or {}),
         timeout=_timeout(request.get("timeout") or definition.get("timeout") or {}),
-        depends_on=_dependencies(request, jobs),
+        depends_on=_dependencies(request, find),
         array_size=_array_size(request),
         tags=dict(request.get("tags", {})),
         container=_copied(container),
@@ -92,7 +93,7 @@ def _check_request(request: Mapping[str, object]) -> None:
     if size > MAX_PAYLOAD:
         raise ClientException(f"Job size must be less than 30 KiB, got {-(-size // 1024)} KiB")
     for name in ("jobName", "jobQueue", "jobDefinition"):
-        if not isinstance(request.get(name), str) or not request[name]:
+        if not request[name]:
             raise ClientException(f"{name} must not be null")
     if not _NAME.fullmatch(str(request["jobName"])):
         raise ClientException("Job name should match valid pattern")
@@ -182,15 +183,15 @@ def _array_size(request: SubmitJobRequestTypeDef) -> int | None:
     return size
 
 
-def _dependencies(request: SubmitJobRequestTypeDef, jobs: Mapping[str, Job]) -> tuple[Dependency, ...]:
+def _dependencies(request: SubmitJobRequestTypeDef, find: Find) -> tuple[Dependency, ...]:
     entries = request.get("dependsOn") or []
     if len(entries) > MAX_DEPENDENCIES:
         raise ClientException(f"Job cannot have more than {MAX_DEPENDENCIES} dependencies")
     size = _array_size(request)
-    return tuple(_dependency(entry, size, jobs) for entry in entries)
+    return tuple(_dependency(entry, size, find) for entry in entries)
 
 
-def _dependency(entry: JobDependencyTypeDef, size: int | None, jobs: Mapping[str, Job]) -> Dependency:
+def _dependency(entry: JobDependencyTypeDef, size: int | None, find: Find) -> Dependency:
     kind, job_id = entry.get("type", ""), entry.get("jobId")
     if kind not in ("", "SEQUENTIAL", "N_TO_N"):
         raise ClientException(f"Dependency type must be SEQUENTIAL or N_TO_N, not {kind}")
@@ -200,8 +201,9 @@ def _dependency(entry: JobDependencyTypeDef, size: int | None, jobs: Mapping[str
         if job_id:
             raise ClientException("A SEQUENTIAL dependency must not have a jobId")
         return Dependency(None, kind)
-    if not job_id or job_id not in jobs:
+    needed = find(job_id) if job_id else None
+    if needed is None:
         raise ClientException(f"Job dependency {job_id} does not exist")
-    if kind == "N_TO_N" and len(jobs[job_id].children) != size:
+    if kind == "N_TO_N" and len(needed.children) != size:
         raise ClientException("The arrays of an N_TO_N dependency must be of the same size")
     return Dependency(job_id, kind)
