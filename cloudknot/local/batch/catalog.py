@@ -30,6 +30,11 @@ CREATE TABLE IF NOT EXISTS batch_resources (
 CREATE INDEX IF NOT EXISTS batch_resources_by_name ON batch_resources (kind, name);
 CREATE TABLE IF NOT EXISTS batch_revisions (name TEXT PRIMARY KEY, last INTEGER NOT NULL) WITHOUT ROWID;
 """
+_STORE = """
+INSERT INTO batch_resources (kind, name, arn, status, deregistered, content) VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT (arn) DO UPDATE SET
+    status = excluded.status, deregistered = excluded.deregistered, content = excluded.content
+"""
 
 
 def arn_of(kind: str, name: str) -> str:
@@ -113,12 +118,7 @@ class Catalog:
         status = str(content["status"])
         deregistered = time.time() if status == "INACTIVE" else None
         with self._database.transaction(is_synced=True) as connection:
-            connection.execute(
-                "INSERT INTO batch_resources (kind, name, arn, status, deregistered, content)"
-                " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (arn) DO UPDATE SET status = excluded.status, deregistered = excluded.deregistered,"
-                " content = excluded.content",
-                (kind, name, arn, status, deregistered, json.dumps(content)),
-            )
+            connection.execute(_STORE, (kind, name, arn, status, deregistered, json.dumps(content)))
             oldest = time.time() - INACTIVE_DAYS * 24 * 3600
             connection.execute("DELETE FROM batch_resources WHERE deregistered < ?", (oldest,))
 

@@ -31,8 +31,6 @@ class CloudFormation:
     door : callable
         ``door(access_key)`` returns a `Door` that makes calls as the owner of the key.
     account, region : str
-    on_change : callable
-        Called after each operation on a stack, because it may have changed resources of Batch.
     is_owner : callable
         ``is_owner(access_key)`` returns whether the key may do everything.
     """
@@ -42,10 +40,9 @@ class CloudFormation:
         door: Callable[[str], Door],
         account: str,
         region: str,
-        on_change: Callable[[], None] = lambda: None,
         is_owner: Callable[[str], bool] = lambda access_key: False,
     ) -> None:
-        self._door, self._on_change, self._is_owner = door, on_change, is_owner
+        self._door, self._is_owner = door, is_owner
         self._account, self._region = account, region
         self._stacks: dict[str, StackRecord] = {}
         self._lock = threading.Lock()
@@ -221,14 +218,8 @@ class CloudFormation:
         }
 
     def _start_work(self, record: StackRecord, work: Callable[[], None]) -> None:
-        def target() -> None:
-            try:
-                run(work, record)
-            finally:
-                self._on_change()
-
         # A request returns at once, as on AWS: callers poll the stack for its end.
-        threading.Thread(target=target, name=f"stack {record.name}", daemon=True).start()
+        threading.Thread(target=run, args=(work, record), name=f"stack {record.name}", daemon=True).start()
 
 
 def _spec(form: Form, previous: StackSpec | None = None) -> StackSpec:

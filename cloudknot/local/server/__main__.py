@@ -25,13 +25,14 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from cloudknot.aws.images.registry.client import Registry
 from cloudknot.errors import CKTimeoutError, CloudknotInputError
 from cloudknot.local.admin import LOG_PATH
-from cloudknot.local.batch.catalog import Catalog
+from cloudknot.local.batch import catalog, job_store
 from cloudknot.local.batch.job_api import Batch
 from cloudknot.local.batch.logs import GROUP, LogShipper
-from cloudknot.local.batch.resource_api import QUOTA, BatchResources
+from cloudknot.local.batch.resource_api import QUOTA
 from cloudknot.local.batch.runner import Runner
 from cloudknot.local.cloudformation.api import CloudFormation
 from cloudknot.local.codebuild.api import CodeBuild
+from cloudknot.local.directory.database import Database
 from cloudknot.local.directory.full_disk import FullDisk
 from cloudknot.local.directory.state import (
     ACCOUNT,
@@ -67,6 +68,8 @@ LOCK_PATIENCE = 1.0
 END_TIMEOUT = 20
 """Seconds that the end of all jobs may take."""
 SCRATCH = ".cloudknot-scratch"
+JOBS = "jobs.sqlite"
+"""The records of Batch."""
 FILE_LIMITS = (65536, 24576, 10240, 4096, 1024)
 """Open files to ask for in turn, where the system names no limit of its own."""
 
@@ -149,8 +152,7 @@ class Server:
         self._place = Identity(server_lock(options.directory))
         self._endpoint = f"http://127.0.0.1:{self._http.effective_port}"
         registry = _registry(options)
-        services = BatchResources(Moto(), options.quota, lambda queue: self._batch.end_queue(queue))
-        with_ecr = services if registry is None else RegistryEcr(services, registry)
+        with_ecr = Moto() if registry is None else RegistryEcr(Moto(), registry)
         self._builds = CodeBuild(
             with_ecr,
             scratch / "builds",
@@ -160,15 +162,16 @@ class Server:
         self._access = AccessControl(self._builds, self._key, self._endpoint, scratch, takes_keys=options.iam)
         moto, self._control_plane = self._access.application, self._access.plane
         self._shipper = LogShipper(self._control_plane.logs)
-        catalog = Catalog(self._control_plane.batch)
-        self._batch = Batch(catalog, self.runner(scratch, registry), options.vcpus)
+        # Without a sync for each attempt: after a power cut, an attempt that is missing here was lost with its host.
+        self._jobs = Database(options.directory / JOBS, catalog.SCHEMA + job_store.SCHEMA, is_synced=False)
+        self._batch = Batch(self._jobs, self.runner(scratch, registry), options.vcpus, options.quota)
         # With a key for each caller, so that CloudFormation can do no more than its caller, as on AWS.
-        stacks = CloudFormation(self._access.door_of, ACCOUNT, REGION, catalog.forget, self._access.is_owner)
+        stacks = CloudFormation(self._access.door_of, ACCOUNT, REGION, self._access.is_owner)
         self._gate = self._access.gate(LOG_PATH)
         self._application = application = Application(
             self._gate,
             self._access.credentials,
-            self.services(Dispatch(self._gate, self._batch, catalog, moto, stacks)),
+            self.services(Dispatch(self._gate, self._batch, moto, stacks)),
             self.routes(),
             self._batch,
             self._constant_status(),
@@ -196,6 +199,8 @@ class Server:
         try:
             self._control_plane.logs("CreateLogGroup", logGroupName=GROUP)
             self._announce()
+            # Not before: the first thing that a job does is a request.
+            self._batch.start()
             threading.Thread(target=self._watch_idleness, name="watch", daemon=True).start()
             self._http.run()
         finally:
@@ -212,6 +217,7 @@ class Server:
             self._builds.close()
             # After the jobs, so that it ships the rest of their output.
             self._shipper.close()
+            self._jobs.close()
 
     def _answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         # The HTTP server needs a callable before the application exists, because that needs the server's port.

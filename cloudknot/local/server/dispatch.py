@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from cloudknot.local import wsgi
-from cloudknot.local.batch.catalog import Catalog
 from cloudknot.local.batch.job_api import Batch
 from cloudknot.local.cloudformation.api import CloudFormation
 from cloudknot.local.cloudformation.records import ValidationError
@@ -25,20 +24,15 @@ class Dispatch:
     gate : Gate
         Hides missing objects from principals that may not list them.
     batch : Batch
-        Answers Batch's job operations.
-    catalog : Catalog
-        Caches Batch's resources; cleared at every request that may change them.
+        Answers requests to Batch.
     moto : WSGI application
         Answers all other requests.
     stacks : CloudFormation
         Answers requests to CloudFormation.
     """
 
-    def __init__(
-        self, gate: Gate, batch: Batch, catalog: Catalog, moto: WSGIApplication, stacks: CloudFormation
-    ) -> None:
-        self._gate, self._batch, self._catalog = gate, batch, catalog
-        self._moto, self._stacks = moto, stacks
+    def __init__(self, gate: Gate, batch: Batch, moto: WSGIApplication, stacks: CloudFormation) -> None:
+        self._gate, self._batch, self._moto, self._stacks = gate, batch, moto, stacks
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         # A principal must not learn more about missing objects than its policies allow.
@@ -54,19 +48,10 @@ class Dispatch:
             return self._moto(environ, start_response)
         if call.service == "cloudformation":
             return self._answer_stack_request(call, received(environ).access_key, start_response)
-        if self._batch.handles(call.method, call.uri):
-            try:
-                return wsgi.send_json(start_response, self._batch.respond(call.uri, call.body))
-            except ClientException as error:
-                return wsgi.refuse_client(start_response, error)
-        if call.operation.startswith("Describe"):
-            return self._moto(environ, start_response)
-        # Before and after: a submission may fill the catalog again while moto carries out the change.
-        self._catalog.forget()
         try:
-            return self._moto(environ, start_response)
-        finally:
-            self._catalog.forget()
+            return wsgi.send_json(start_response, self._batch.respond(call.operation, call.arguments))
+        except ClientException as error:
+            return wsgi.refuse_client(start_response, error)
 
     def _answer_stack_request(self, call: Call, access_key: str, start_response: StartResponse) -> Iterable[bytes]:
         try:

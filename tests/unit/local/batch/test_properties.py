@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from cloudknot.local.batch import records
 from cloudknot.local.batch.records import Dependency, ExitRule, RetryStrategy, Status
-from tests.unit.local.test_batch_engine import Batch
+from tests.unit.local.batch.test_engine import Batch
 
 HOST = "host"
 """The end of an attempt on a lost host. All other ends are exit codes."""

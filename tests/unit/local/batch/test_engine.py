@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 from cloudknot.deploy.job_definition import RETRY_RULES, RULES_FOR_SEVERAL, _filled
-from cloudknot.local.batch import job_api, records
+from cloudknot.local.batch import engine, job_api, records
 from cloudknot.local.batch.attempts import is_retried
-from cloudknot.local.batch.engine import RETENTION, STOP_GRACE, Engine
+from cloudknot.local.batch.engine import STOP_GRACE, Engine
 from cloudknot.local.batch.records import (
     Attempt,
     Dependency,
@@ -424,28 +424,17 @@ def test_engine_ignores_events_of_unknown_and_ended_tasks(batch):
     assert job.status == Status.SUCCEEDED
 
 
-def test_engine_forgets_ended_jobs_after_retention_and_keeps_live_ones(batch):
-    old, live = batch.submit(array_size=2), batch.submit(queue=QUEUE)
-    for child in old.children:
-        batch.run(child)
-    # The engine forgets old jobs at the next submission.
-    batch.now += RETENTION + 1
-    new = batch.submit()
-    assert set(batch.engine.jobs) == {live.id, new.id}
-
-
-def test_listing_neither_repeats_nor_skips_jobs_submitted_between_pages(batch):
-    jobs = [batch.submit() for _ in range(5)]
-
-    def listed():
-        return reversed(list(batch.engine.top_level()))
-
-    first = job_api.page({"maxResults": 2}, listed())
-    batch.submit()
-    second = job_api.page({"maxResults": 10, "nextToken": first["nextToken"]}, listed())
-    listed_ids = [entry["jobId"] for page in (first, second) for entry in page["jobSummaryList"]]
-    assert listed_ids == [job.id for job in reversed(jobs)]
-    assert "nextToken" not in second
+def test_many_ended_jobs_leave_memory_and_live_ones_stay(batch, monkeypatch):
+    monkeypatch.setattr(engine, "ENDED_JOBS", 3)
+    first, second, live = batch.submit(array_size=2), batch.submit(), batch.submit()
+    for job in (*first.children, second):
+        batch.run(job)
+    # Jobs that are not stored yet stay.
+    batch.engine.make_room()
+    assert first.id in batch.engine.jobs
+    batch.engine.changed.clear()
+    batch.engine.make_room()
+    assert set(batch.engine.jobs) == {second.id, live.id}
 
 
 DAEMON = "CannotPullContainerError: Error response from daemon"
