@@ -131,6 +131,11 @@ class Door:
         self._lock = forks.renewed(threading.RLock())
         forks.renew(self)
 
+    def redirect(self, endpoint_url: str) -> None:
+        """Send all further requests to another address of the same server."""
+        with self._lock:
+            self._endpoint_url, self._clients, self._plain = endpoint_url, {}, None
+
     def after_fork(self) -> None:
         """Drop the session and all clients: a forked process must not use the connections of its parent."""
         self._session, self._clients, self._plain = None, {}, None
@@ -258,8 +263,12 @@ class Door:
         CloudknotError
             The translated error, with boto3's as its ``__context__``. See `cloudknot.aws.error_table`.
         """
-        client = self.client(service)
-        return self._persist(client, service, operation, partial(getattr(client, operation), **arguments))
+        return self._persist(service, operation, partial(self._call_now, service, operation, arguments))
+
+    def _call_now(self, service: str, operation: str, arguments: Mapping[str, object]) -> dict[str, object]:
+        # The client of this moment: between two attempts, the server may have moved.
+        answer: dict[str, object] = getattr(self.client(service), operation)(**arguments)
+        return answer
 
     def call_once(self, service: str, operation: str, /, **arguments: object) -> dict[str, object]:
         """Call an operation that must not happen twice, such as SubmitJob; otherwise like `call`.
@@ -268,9 +277,8 @@ class Door:
         """
         # SubmitJob has no token that would make it idempotent. If only the answer was lost, a second call would start
         # a second job.
-        client = self.client(service)
-        call = partial(getattr(client, operation), **arguments)
-        return self._persist(client, service, operation, call, repeatable=False)
+        call = partial(self._call_now, service, operation, arguments)
+        return self._persist(service, operation, call, repeatable=False)
 
     def read_quickly(self, bucket: str, key: str, span: Span) -> bytes | None:
         """Return the bytes of an object by one cheap request; None if the caller should use ``get_object`` instead."""
@@ -289,7 +297,7 @@ class Door:
 
     def persist(self, service: str, operation: str, call: Callable[[], T]) -> T:
         """Return the result of ``call``, which reads the body of an answer and may be repeated; see `Door.call`."""
-        return self._persist(self.client(service), service, operation, call)
+        return self._persist(service, operation, call)
 
     def pages(self, service: str, operation: str, /, **arguments: object) -> Iterator[dict[str, object]]:
         """Yield the pages of a paginated operation, each fetched by a `call` when the caller needs it."""
@@ -305,9 +313,8 @@ class Door:
         paginator: Paginator[dict[str, object]] = Paginator(call, tokens, model)  # type: ignore[arg-type]
         yield from paginator.paginate(**arguments)
 
-    def _persist(
-        self, client: BaseClient, service: str, operation: str, call: Callable[[], T], *, repeatable: bool = True
-    ) -> T:
+    def _persist(self, service: str, operation: str, call: Callable[[], T], *, repeatable: bool = True) -> T:
+        client = self.client(service)
         try:
             answer = self._persistence.call(call, repeatable=repeatable)
         except Exception as error:

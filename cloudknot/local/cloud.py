@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import threading
 import time
 from functools import cached_property
 from pathlib import Path
@@ -20,33 +19,22 @@ from cloudknot.aws.batch import LogStream
 from cloudknot.aws.cloud import Cloud
 from cloudknot.aws.door import Door
 from cloudknot.aws.images.image_store import ImageStore
-from cloudknot.aws.sdk.process_limits import CLOUD_TASKS, check_limits
+from cloudknot.aws.sdk.process_limits import check_limits
 from cloudknot.errors import CKTimeoutError, ClockSkewError, CloudError
 from cloudknot.local import admin
-from cloudknot.local.directory.state import (
-    REGION,
-    CloudState,
-    check_owner,
-    claim,
-    is_locked,
-    locked,
-    read_state,
-    server_lock,
-    usable,
-)
+from cloudknot.local.directory.state import REGION, CloudState, check_owner, read_state, usable
 from cloudknot.local.options import (
     DIRECTORY_VARIABLE,
     ServerOptions,
     access_key_from,
-    check_running,
     check_system,
     checked_runner,
     default_directory,
     usual_directory,
 )
-from cloudknot.local.runners.choice import DEFAULT, RUNNERS
+from cloudknot.local.runners.choice import RUNNERS
+from cloudknot.local.server.connection import POLL_INTERVAL, Connection
 from cloudknot.options.public import public_function
-from cloudknot.options.variables import check_variables
 
 if TYPE_CHECKING:
     from cloudknot.local.iam.signing import AccessKey
@@ -54,17 +42,14 @@ if TYPE_CHECKING:
 
 STOP_TIMEOUT = 60.0
 """Seconds for the cloud to end its jobs and itself."""
-ANSWER_TIMEOUT = 30.0
-"""Seconds for the first answer from a cloud that is starting, stopping or busy."""
-POLL_INTERVAL = 0.02
-"""Seconds between two checks of a cloud that is starting or stopping."""
 
 
 class LocalCloud(Cloud):
     """The embedded cloud: a server on this machine with the API of AWS. Its jobs run on this machine, too.
 
     Creating the object does no I/O. The first use connects to the running cloud of the directory, or starts one.
-    The cloud keeps running when this process ends. It ends with `stop`, or after a day without use.
+    The cloud keeps running when this process ends. It ends with `stop`, or after a day without use. Knots, results and
+    jobs stay in its directory, and are there at the next start. `delete` removes them.
     As a context manager, the object stops the cloud at the end of the block if it has started the cloud itself.
 
     If the running cloud has another ``runner``, ``registry`` or ``iam`` than the arguments, the first use raises
@@ -129,10 +114,6 @@ class LocalCloud(Cloud):
         self._directory = Path(os.path.abspath(os.path.expanduser(directory))) if directory else None
         self._options = ServerOptions(vcpus, quota, port, checked_runner(runner, registry), registry, iam)
         self._key = access_key_from(aws_access_key_id, aws_secret_access_key, aws_session_token)
-        # The running cloud that this object has connected to.
-        self._state: CloudState | None = None
-        self._started_here = False
-        self._starting = threading.Lock()
 
     def __enter__(self) -> LocalCloud:
         self.start()
@@ -142,7 +123,7 @@ class LocalCloud(Cloud):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         # Sessions share the cloud of a directory. Another session may rely on a cloud that it has started.
-        if self._started_here:
+        if self._connection.started_here:
             self.stop()
 
     def __repr__(self) -> str:
@@ -152,6 +133,10 @@ class LocalCloud(Cloud):
     def directory(self) -> Path:
         """The directory of the cloud's files."""
         return self._directory or default_directory()
+
+    @cached_property
+    def _connection(self) -> Connection:
+        return Connection(self.directory, self._options, self._server, self._redirect)
 
     @cached_property
     def profile(self) -> str | None:
@@ -171,8 +156,8 @@ class LocalCloud(Cloud):
     @property
     def patience(self) -> float:
         """Seconds that a wait for results continues without an answer from the cloud."""
-        # An ended process will not answer again.
-        return 30.0 if self._is_running else 0.0
+        # A stopped cloud will not answer again by itself.
+        return 30.0 if self._connection.is_running or self._connection.may_recover else 0.0
 
     @property
     def shortest_child(self) -> float:
@@ -187,50 +172,34 @@ class LocalCloud(Cloud):
     @property
     def endpoint_url(self) -> str | None:
         """The URL of the server. Reading it starts the cloud if none runs."""
-        return self._running().endpoint
+        return self._connection.running().endpoint
 
     @cached_property
     def door(self) -> Door:
         """The object that makes all calls to the embedded cloud."""
         check_limits()
-        state = self._running()
+        state = self._connection.running()
         return Door(
             self._session_arguments(),
             state.endpoint,
             isolated=True,
-            silence=lambda: self._explain_silence(state),
-            can_recover=lambda: self._still_runs(state),
+            silence=self._connection.explain_silence,
+            can_recover=self._connection.recover,
             place=self.place,
         )
 
-    def _explain_silence(self, state: CloudState) -> str:
-        """Return cause and fix for a cloud that does not answer."""
-        if self._still_runs(state):
-            return (
-                f"The embedded cloud at {state.endpoint} does not answer, but its process {state.pid} still runs. "
-                f"Call again, or end the cloud with {self!r}.stop()."
-            )
-        return (
-            f"The embedded cloud at {state.endpoint} has ended, and its resources and results are gone. "
-            "Create the Knot again. If its cloud is a LocalCloud object, call start() of that object first."
-        )
-
-    def _still_runs(self, state: CloudState) -> bool:
-        """Return whether the process of this state still runs, even if it does not answer."""
-        return self._is_running and read_state(self.directory) == state
-
-    @property
-    def _is_running(self) -> bool:
-        """Whether a process of the cloud runs, even if it does not answer."""
-        # The process holds this lock for its lifetime, and the kernel frees the lock when it dies.
-        return is_locked(server_lock(self.directory))
+    def _redirect(self, state: CloudState) -> None:
+        """Use the new address of a cloud that was started again."""
+        # Knots share the door, so their clients move as well.
+        if "door" in self.__dict__:
+            self.door.redirect(state.endpoint)
 
     def environment(self) -> dict[str, str]:
         """Return the environment variables that connect AWS's own tools to this cloud.
 
         They serve a worker run by hand as well.
         """
-        state, key = self._running(), self._used_key()
+        state, key = self._connection.running(), self._used_key()
         return {
             "AWS_ENDPOINT_URL": str(state.endpoint),
             "AWS_DEFAULT_REGION": REGION,
@@ -243,7 +212,7 @@ class LocalCloud(Cloud):
         """Return the key from the constructor, or else the owner's key."""
         from cloudknot.local.iam.signing import AccessKey
 
-        state = self._running()
+        state = self._connection.running()
         return self._key or AccessKey(state.access_key, state.secret_key)
 
     def log_url(self, stream: LogStream) -> str:
@@ -252,7 +221,7 @@ class LocalCloud(Cloud):
 
         from cloudknot.local.iam.signing import presign
 
-        state = self._running()
+        state = self._connection.running()
         url = f"{state.endpoint}{admin.LOG_PATH}?{urlencode(stream._asdict())}"
         return presign(url, self._used_key(), service="cloudknot", region=REGION)
 
@@ -281,7 +250,7 @@ class LocalCloud(Cloud):
     @property
     def image_store(self) -> ImageStore | None:
         """The registry if the runner needs one, or else directories on this machine."""
-        if RUNNERS[self._running().runner].needs_registry:
+        if RUNNERS[self._connection.running().runner].needs_registry:
             return super().image_store
         from cloudknot.local.runners.images.store import DirectoryStore
 
@@ -307,27 +276,28 @@ class LocalCloud(Cloud):
         CloudError
             The cloud could not start or does not answer. The message has the end of its log.
         """
-        if self._state is not None and self._state != self._find_running():
+        if self._connection.renew():
             self._disconnect()
-        state = self._running()
         status = self.status()
         if status is None:
-            raise CloudError(self._explain_silence(state))
+            raise CloudError(self._connection.explain_silence())
         return status
 
     def stop(self) -> bool:
         """End the cloud and its jobs, and wait for its end. Return False if no cloud ran.
+
+        Knots, results and jobs are kept. Jobs that run are retried at the next start, as after the loss of a host.
 
         Raises
         ------
         CKTimeoutError
             The cloud still runs after 60 seconds.
         """
-        # self._state stays: a thread that waits for this cloud must get an error, and not start a new cloud by
-        # asking it. Only `start` does that.
-        self._started_here, was_running = False, self._is_running
+        # The connection keeps its state: a thread that waits for this cloud must get an error, and not start the cloud
+        # by asking it. Only `start` does that.
+        self._connection.started_here, was_running = False, self._connection.is_running
         stopping, deadline = None, time.monotonic() + STOP_TIMEOUT
-        while self._is_running:
+        while self._connection.is_running:
             # A cloud that is still starting writes its state a moment later.
             state = read_state(self.directory)
             if state is not None and state != stopping:
@@ -365,7 +335,7 @@ class LocalCloud(Cloud):
 
         with usable(self.directory):
             check_owner(self.directory)
-            used = used_images(self, self.directory) if self._find_running() else set()
+            used = used_images(self, self.directory) if self._connection.find() else set()
             return prune(self.directory, used, unused_days * DAY)
 
     def _request_stop(self, state: CloudState) -> None:
@@ -373,7 +343,7 @@ class LocalCloud(Cloud):
         answer = None
         with contextlib.suppress(ClockSkewError):
             answer = admin.ask(state, "POST", admin.STOP_PATH)
-        if answer is None and self._still_runs(state):
+        if answer is None and self._connection.is_running and read_state(self.directory) == state:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(state.pid, signal.SIGTERM)
 
@@ -382,52 +352,7 @@ class LocalCloud(Cloud):
         return admin.status(self.directory)
 
     def _disconnect(self) -> None:
-        """Drop the connection to an ended cloud, so that the next use connects to another or starts one."""
-        self._state = None
+        """Drop the clients of another cloud that had the same directory before."""
         for name in ("door", "storage"):
             self.__dict__.pop(name, None)
         self._in_buckets.clear()
-
-    def _running(self) -> CloudState:
-        # Knot creates its image and its stacks in parallel, so two threads may use a new object at the same time.
-        with self._starting:
-            if self._state is None:
-                check_variables()
-                with usable(self.directory):
-                    check_owner(self.directory)
-                    self._state = self._find_running() or self._start()
-            return self._state
-
-    def _find_running(self) -> CloudState | None:
-        """Return the running cloud of the directory, or None. Wait for one that is starting or stopping."""
-        state, deadline = None, time.monotonic() + ANSWER_TIMEOUT
-        while self._is_running:
-            state = read_state(self.directory)
-            if time.monotonic() > deadline or (state is not None and admin.answers(state)):
-                if state is not None:
-                    check_running(self.directory, self._options, state)
-                return state
-            time.sleep(POLL_INTERVAL)
-        return None
-
-    def _start(self) -> CloudState:
-        from cloudknot.local.directory.full_disk import refuse_full
-        from cloudknot.local.server.launch import check_installed, check_registry, launch
-
-        # Checked before the start: of a server that fails to start, only the end of its log is known.
-        check_installed()
-        check_limits(CLOUD_TASKS)
-        RUNNERS[self._options.runner or DEFAULT].check()
-        if self._options.registry:
-            check_registry(self._options.registry)
-        # A server on a full disk could not even write its log.
-        refuse_full(self.directory)
-        claim(self.directory)
-        # Two sessions may start a cloud at the same time. The second one finds the cloud of the first.
-        with locked(self.directory / "start.lock"):
-            running = self._find_running()
-            if running is not None:
-                return running
-            state = launch(self.directory, self._options, self._server)
-        self._started_here = True
-        return state

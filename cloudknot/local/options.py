@@ -51,6 +51,11 @@ def usual_directory() -> Path:
     return config.cache_folder() / "local"
 
 
+def local_command(name: str, directory: Path) -> str:
+    """Return the command line of ``cloudknot local`` for the cloud of a directory, for a message."""
+    return f"cloudknot local {name} --directory {quote(str(directory))}"
+
+
 def access_key_from(access_key: str | None, secret_key: str | None, token: str | None) -> AccessKey | None:
     """Return the key that these arguments form, or None if all are empty.
 
@@ -83,7 +88,7 @@ def check_running(directory: Path, options: ServerOptions, state: CloudState) ->
         expected = ", ".join(f"{name} {requested[name]}" for name in differing)
         raise CloudknotConfigurationError(
             f"The embedded cloud in {directory} is running with other options ({actual}) than requested ({expected}). "
-            f"Stop it with `cloudknot local stop --directory {quote(str(directory))}`, or choose another directory."
+            f"Stop it with `{local_command('stop', directory)}`, or choose another directory."
         )
 
 

@@ -50,6 +50,11 @@ class CloudState:
         # Without the secret key: the text may end up in a log or a traceback.
         return f"CloudState(endpoint={self.endpoint!r}, pid={self.pid})"
 
+    def is_same(self, other: CloudState) -> bool:
+        """Return whether both are the same cloud, perhaps before and after a restart."""
+        # A directory keeps its owner's key for as long as it exists.
+        return self.access_key == other.access_key
+
 
 def state_file(directory: Path) -> Path:
     """Return the path of ``cloud.json``."""

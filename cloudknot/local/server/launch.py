@@ -67,13 +67,17 @@ def launch(directory: Path, options: ServerOptions, module: str) -> CloudState:
         os.close(reading_end)
     if state is None:
         problem = "ended during its start" if readable else f"was not ready after {START_TIMEOUT:.0f} s"
-        log = log_file(directory)
-        tail = log.read_text(errors="replace", encoding="utf-8").strip()[-SHOWN_CHARACTERS:]
         raise CloudError(
             f"The embedded cloud in {directory} {problem}. Correct the problem that the end of its log shows, "
-            f"then try again. The end of {log}:\n{tail}"
+            f"then try again. {log_end(directory)}"
         )
     return state
+
+
+def log_end(directory: Path) -> str:
+    """Return the end of the server's log for a message."""
+    log = log_file(directory)
+    return f"The end of {log}:\n{log.read_text(errors='replace', encoding='utf-8').strip()[-SHOWN_CHARACTERS:]}"
 
 
 def _spawn(directory: Path, options: ServerOptions, module: str, ready: int) -> None:

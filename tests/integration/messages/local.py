@@ -120,7 +120,7 @@ def cloud_without_packages(world: World) -> None:
 def cloud_that_hangs(world: World) -> list[BaseException]:
     world.patch.setattr("cloudknot.local.admin.REQUEST_TIMEOUT", 0.2)
     world.patch.setattr("cloudknot.local.cloud.STOP_TIMEOUT", 0.0)
-    world.patch.setattr("cloudknot.local.cloud.ANSWER_TIMEOUT", 0.2)
+    world.patch.setattr("cloudknot.local.server.connection.ANSWER_TIMEOUT", 0.2)
     cloud = ck.LocalCloud(world.path)
     process = cloud.start().pid
     os.kill(process, signal.SIGSTOP)
