@@ -92,12 +92,13 @@ class TestLife:
         assert own_cloud.stop() is False
 
     def test_jobs_of_killed_cloud_end_and_new_cloud_starts(self, own_cloud, tmp_path):
-        Client(own_cloud).submit(*WORKER, "family", str(tmp_path / "pids"))
+        client = Client(own_cloud)
+        client.submit(*WORKER, "family", str(tmp_path / "pids"))
         pids = until_written(tmp_path / "pids")
         os.kill(own_cloud.status().pid, signal.SIGKILL)
         until(lambda: not any(map(alive, pids)))
-        with LocalCloud(own_cloud.directory) as second:
-            assert Client(second).run("leave", "0")["status"] == "SUCCEEDED"
+        with LocalCloud(own_cloud.directory):
+            assert client.run("leave", "0")["status"] == "SUCCEEDED"
 
     def test_idle_cloud_ends_by_itself_after_its_last_job(self, tmp_path):
         directory = tmp_path / "idle"
