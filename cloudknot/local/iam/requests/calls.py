@@ -7,34 +7,19 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
+from cloudknot.aws.sdk.service_models import service_model
 from cloudknot.local.iam.requests import fields
 from cloudknot.local.iam.requests.refusals import Refused
+from cloudknot.local.iam.requests.routes import find_route, rest_route
 from cloudknot.local.iam.requests.shapes import check_form, check_object, check_operation
 from cloudknot.local.iam.signing import Request
 
-_BATCH_OPERATIONS = """
-    CancelJob CancelJobs CreateComputeEnvironment CreateJobQueue CreateSchedulingPolicy DeleteComputeEnvironment
-    DeleteJobQueue DeleteSchedulingPolicy DeregisterJobDefinition DescribeComputeEnvironments DescribeJobDefinitions
-    DescribeJobQueues DescribeJobs DescribeSchedulingPolicies GetJobQueueSnapshot ListJobs ListSchedulingPolicies
-    RegisterJobDefinition SubmitJob TerminateJob TerminateJobs UpdateComputeEnvironment UpdateJobQueue
-    UpdateSchedulingPolicy
-"""
-_BATCH = {f"/v1/{name.lower()}": name for name in _BATCH_OPERATIONS.split()}
-"""The operations, by their paths (AWS Batch API reference)."""
-_TAGS = {"GET": "ListTagsForResource", "POST": "TagResource", "DELETE": "UntagResource"}
-_TAG_PATH = "/v1/tags/"
+SERVICES = frozenset({"batch", "cloudformation", "codebuild", "ec2", "ecr", "iam", "logs", "sts"})
+"""The services whose requests are read by AWS's description of their API, which botocore has."""
 _PREFIXES = {"monitoring": "cloudwatch", "tagging": "tag"}
 """The prefixes of actions in policies, for services with another name in signatures."""
-_VERSIONS = {"cloudformation": "2010-05-15", "ec2": "2016-11-15", "iam": "2010-05-08", "sts": "2011-06-15"}
-"""The services with AWS's query protocol, and the versions of their APIs."""
-_TARGETS = {
-    "codebuild": "CodeBuild_20161006",
-    "ecr": "AmazonEC2ContainerRegistry_V20150921",
-    "logs": "Logs_20140328",
-}
-"""The services with AWS's JSON protocol, and the prefixes in their header X-Amz-Target."""
 _TARGET = re.compile(r"([A-Za-z0-9_]+)\.([A-Za-z0-9]+)")
 _ACTION = re.compile(r"[A-Za-z0-9]+")
 
@@ -64,26 +49,20 @@ class Call:
     @property
     def method(self) -> str:
         """The HTTP method."""
-        verbs = {operation: verb for verb, operation in _TAGS.items()}
-        return verbs.get(self.operation, "POST") if self.service == "batch" else "POST"
+        return rest_route(self.service, self.operation).method if self.service == "batch" else "POST"
 
     @property
     def uri(self) -> str:
         """The raw path and query."""
-        if self.service != "batch":
-            return "/"
-        if self.operation not in _TAGS.values():
-            return f"/v1/{self.operation.lower()}"
-        keys = [("tagKeys", key) for key in self.arguments.get("tagKeys", ())]
-        return _TAG_PATH + quote(self.arguments["resourceArn"], safe="") + (f"?{urlencode(keys)}" if keys else "")
+        return rest_route(self.service, self.operation).uri(self.arguments) if self.service == "batch" else "/"
 
     @property
     def body(self) -> bytes:
         """The body, written anew, so that it has one reading only."""
         if self.version:
             return urlencode({"Action": self.operation, "Version": self.version, **self.arguments}).encode()
-        named_in_uri = ("resourceArn", "tagKeys") if self.uri.startswith(_TAG_PATH) else ()
-        arguments = {name: value for name, value in self.arguments.items() if name not in named_in_uri}
+        in_uri = rest_route(self.service, self.operation).in_uri if self.service == "batch" else ()
+        arguments = {name: value for name, value in self.arguments.items() if name not in in_uri}
         return json.dumps(arguments).encode() if arguments or self.method == "POST" else b""
 
     def text(self, name: str) -> str:
@@ -118,8 +97,9 @@ class Call:
 
 def make_call(service: str, operation: str, arguments: Arguments) -> Call:
     """Return a call to one of the services that cloudknot uses."""
-    target = f"{_TARGETS[service]}.{operation}" if service in _TARGETS else ""
-    return Call(service, operation, arguments, target, _VERSIONS.get(service, ""))
+    about = service_model(service).metadata
+    target = f"{about['targetPrefix']}.{operation}" if _speaks(service, "json") else ""
+    return Call(service, operation, arguments, target, about["apiVersion"] if _speaks(service, "query", "ec2") else "")
 
 
 def read_call(request: Request, service: str, body: bytes) -> Call | None:
@@ -130,16 +110,22 @@ def read_call(request: Request, service: str, body: bytes) -> Call | None:
     Refused
         The request has several readings, or the operation does not have such arguments.
     """
-    if service == "batch":
-        return _batch_call(request, body)
-    target = request.headers.get("x-amz-target", "")
+    is_known, target = service in SERVICES, request.headers.get("x-amz-target", "")
+    if is_known and _speaks(service, "rest-json"):
+        return _rest_call(request, service, body)
     if request.path != "/":
-        if service in _VERSIONS or service in _TARGETS or target:
+        if is_known or target:
             raise Refused("UnknownOperationException", f"The path of a call to {service} is /, not {request.path!r}.")
         return None
-    if service in _VERSIONS or (service not in _TARGETS and not target):
+    if _speaks(service, "query", "ec2") if is_known else not target:
         return _form_call(request, service, body)
     return _json_call(request, service, target, body)
+
+
+def _speaks(service: str, *protocols: str) -> bool:
+    """Return whether a service has one of AWS's protocols. Some services have several."""
+    about = service_model(service).metadata
+    return not {*about.get("protocols", ()), about["protocol"]}.isdisjoint(protocols)
 
 
 def _json_call(request: Request, service: str, target: str, body: bytes) -> Call:
@@ -148,8 +134,8 @@ def _json_call(request: Request, service: str, target: str, body: bytes) -> Call
         raise Refused("UnknownOperationException", f"A call to {service} is a POST to / with one X-Amz-Target.")
     prefix, operation = parts.groups()
     arguments = fields.json_object(body)
-    if service in _TARGETS:
-        if prefix != _TARGETS[service]:
+    if service in SERVICES:
+        if prefix != service_model(service).metadata["targetPrefix"]:
             raise Refused("UnknownOperationException", f"X-Amz-Target {target!r} is not one of the service {service}.")
         check_operation(service, operation)
         check_object(service, operation, arguments)
@@ -162,30 +148,26 @@ def _form_call(request: Request, service: str, body: bytes) -> Call | None:
         raise Refused("InvalidParameterCombination", "The arguments are either in the body or in the query.")
     arguments = fields.form(body) if body else fields.unique(request.query_pairs)
     operation, version = arguments.pop("Action", ""), arguments.pop("Version", "")
-    if service not in _VERSIONS:
+    if service not in SERVICES:
         return Call(service, operation, arguments, "", version) if version and _ACTION.fullmatch(operation) else None
-    if request.method not in ("GET", "POST") or version not in ("", _VERSIONS[service]):
-        raise Refused("InvalidAction", f"A call to {service} is a POST of version {_VERSIONS[service]}.")
+    known = service_model(service).metadata["apiVersion"]
+    if request.method not in ("GET", "POST") or version not in ("", known):
+        raise Refused("InvalidAction", f"A call to {service} is a POST of version {known}.")
     check_operation(service, operation)
     check_form(service, operation, arguments)
-    return Call(service, operation, arguments, "", _VERSIONS[service])
+    return Call(service, operation, arguments, "", known)
 
 
-def _batch_call(request: Request, body: bytes) -> Call:
+def _rest_call(request: Request, service: str, body: bytes) -> Call:
     if "x-amz-target" in request.headers:
-        raise Refused("ClientException", "A call to Batch has no X-Amz-Target.")
-    if request.path.startswith(_TAG_PATH):
-        operation = _TAGS.get(request.method, "")
-        keys = request.query_pairs if operation == "UntagResource" else []
-        arn = fields.decoded(request.path.removeprefix(_TAG_PATH))
-        named = {"tagKeys": [value for _, value in keys]} if keys else {}
-        arguments = {**fields.json_object(body), "resourceArn": arn, **named}
-        is_known = operation and {name for name, _ in keys} <= {"tagKeys"} and keys == request.query_pairs
-    else:
-        operation, arguments = _BATCH.get(request.path, ""), fields.json_object(body)
-        is_known = operation and request.method == "POST" and not request.query_pairs
-    if not is_known:
-        raise Refused("ClientException", f"Batch has no operation {request.method} {request.uri!r}.", 404)
-    check_operation("batch", operation)
-    check_object("batch", operation, arguments)
-    return Call("batch", operation, arguments)
+        raise Refused("ClientException", f"A call to {service} has no X-Amz-Target.")
+    found = find_route(service, request.method, request.path)
+    if found is None or not {name for name, _ in request.query_pairs} <= found[0].in_query:
+        raise Refused("ClientException", f"{service} has no operation {request.method} {request.uri!r}.", 404)
+    route, in_path = found
+    arguments = {**fields.json_object(body), **{name: fields.decoded(text) for name, text in in_path.items()}}
+    for name, value in request.query_pairs:
+        # All arguments in queries of these services are lists.
+        arguments[name] = [*arguments.get(name, ()), value]
+    check_object(service, route.operation, arguments)
+    return Call(service, route.operation, arguments)
