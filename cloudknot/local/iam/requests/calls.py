@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 from cloudknot.aws.sdk.service_models import service_model
 from cloudknot.local.iam.requests import fields
 from cloudknot.local.iam.requests.refusals import Refused
-from cloudknot.local.iam.requests.routes import find_route, rest_route
+from cloudknot.local.iam.requests.routes import find_route
 from cloudknot.local.iam.requests.shapes import check_form, check_object, check_operation
 from cloudknot.local.iam.signing import Request
 
@@ -47,23 +47,11 @@ class Call:
         return f"{_PREFIXES.get(self.service, self.service)}:{self.operation}"
 
     @property
-    def method(self) -> str:
-        """The HTTP method."""
-        return rest_route(self.service, self.operation).method if self.service == "batch" else "POST"
-
-    @property
-    def uri(self) -> str:
-        """The raw path and query."""
-        return rest_route(self.service, self.operation).uri(self.arguments) if self.service == "batch" else "/"
-
-    @property
     def body(self) -> bytes:
-        """The body, written anew, so that it has one reading only."""
+        """The body of a request to moto, written anew, so that it has one reading only."""
         if self.version:
             return urlencode({"Action": self.operation, "Version": self.version, **self.arguments}).encode()
-        in_uri = rest_route(self.service, self.operation).in_uri if self.service == "batch" else ()
-        arguments = {name: value for name, value in self.arguments.items() if name not in in_uri}
-        return json.dumps(arguments).encode() if arguments or self.method == "POST" else b""
+        return json.dumps(self.arguments).encode()
 
     def text(self, name: str) -> str:
         """Return a string argument, or an empty string if it is missing."""
@@ -165,9 +153,12 @@ def _rest_call(request: Request, service: str, body: bytes) -> Call:
     if found is None or not {name for name, _ in request.query_pairs} <= found[0].in_query:
         raise Refused("ClientException", f"{service} has no operation {request.method} {request.uri!r}.", 404)
     route, in_path = found
-    arguments = {**fields.json_object(body), **{name: fields.decoded(text) for name, text in in_path.items()}}
+    # All arguments in queries of these services are lists.
+    in_query: dict[str, list[str]] = {}
     for name, value in request.query_pairs:
-        # All arguments in queries of these services are lists.
-        arguments[name] = [*arguments.get(name, ()), value]
+        in_query.setdefault(name, []).append(value)
+    named = [(name, fields.decoded(text)) for name, text in in_path.items()]
+    # An argument in two places has two values, of which each reader may take another one.
+    arguments = fields.unique([*fields.json_object(body).items(), *named, *in_query.items()])
     check_object(service, route.operation, arguments)
     return Call(service, route.operation, arguments)

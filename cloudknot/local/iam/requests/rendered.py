@@ -75,7 +75,7 @@ def service_environ(environ: WSGIEnvironment) -> WSGIEnvironment:
 def _call(call: Call) -> _Rendered:
     headers = {"x-amz-target": call.target} if call.target else {}
     body = call.body
-    return _Rendered(call.method, call.uri, headers, io.BytesIO(body), len(body), _FORM if call.version else _JSON)
+    return _Rendered("POST", "/", headers, io.BytesIO(body), len(body), _FORM if call.version else _JSON)
 
 
 def _s3_request(request: S3Request, body: IO[bytes], length: int) -> _Rendered:

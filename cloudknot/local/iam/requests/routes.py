@@ -6,8 +6,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
-from urllib.parse import quote, urlencode
 
 from cloudknot.aws.sdk.service_models import service_model
 
@@ -21,17 +19,6 @@ class RestRoute:
     template: str
     in_path: frozenset[str]
     in_query: frozenset[str]
-
-    @property
-    def in_uri(self) -> frozenset[str]:
-        """The names of all arguments outside of the body."""
-        return self.in_path | self.in_query
-
-    def uri(self, arguments: Mapping[str, Any]) -> str:
-        """Return path and query for these arguments."""
-        path = self.template.format_map({name: quote(arguments[name], safe="") for name in self.in_path})
-        query = [(name, value) for name in sorted(self.in_query) for value in arguments.get(name, ())]
-        return f"{path}?{urlencode(query)}" if query else path
 
     @property
     def pattern(self) -> re.Pattern[str]:
@@ -48,8 +35,7 @@ def find_route(service: str, method: str, path: str) -> tuple[RestRoute, dict[st
     return next(((route, match.groupdict()) for route, match in matches if match), None)
 
 
-@cache
-def rest_route(service: str, operation: str) -> RestRoute:
+def _route(service: str, operation: str) -> RestRoute:
     """Return the method and the path of an operation."""
     model = service_model(service).operation_model(operation)
     members = model.input_shape.members if model.input_shape else {}
@@ -66,6 +52,6 @@ def _tables(
     service: str,
 ) -> tuple[Mapping[tuple[str, str], RestRoute], Sequence[tuple[RestRoute, re.Pattern[str]]]]:
     """Return the operations with a fixed path, by method and path, and the other ones with expressions."""
-    routes = [rest_route(service, name) for name in service_model(service).operation_names]
+    routes = [_route(service, name) for name in service_model(service).operation_names]
     fixed = {(route.method, route.template): route for route in routes if not route.in_path}
     return fixed, [(route, route.pattern) for route in routes if route.in_path]
