@@ -73,7 +73,7 @@ if TYPE_CHECKING:
     from cloudknot.image.docker_image import DockerImage
     from cloudknot.image.repository import DockerRepo
     from cloudknot.knot import Knot
-    from cloudknot.local.cloud import LocalCloud
+    from cloudknot.local.session.cloud import LocalCloud
     from cloudknot.run.collect.map_future import MapFuture
     from cloudknot.run.jobs.job import BatchJob
     from cloudknot.worker.program.seeds import element_index, seed
@@ -149,7 +149,7 @@ _PLACES = {
     "cloudknot.deploy.inventory": ("KnotInfo", "list_knots"),
     "cloudknot.run.jobs.job": ("BatchJob",),
     "cloudknot.knot": ("Knot",),
-    "cloudknot.local.cloud": ("LocalCloud",),
+    "cloudknot.local.session.cloud": ("LocalCloud",),
     "cloudknot.deploy.pars": ("Pars",),
     "cloudknot.image.repository": ("DockerRepo",),
     "cloudknot.worker.program.seeds": ("element_index", "seed"),

@@ -32,7 +32,7 @@ from cloudknot.options.variables import check_variables
 if TYPE_CHECKING:
     from botocore.client import BaseClient
 
-CLOUDS = {"aws": (__name__, "Cloud"), "local": ("cloudknot.local.cloud", "LocalCloud")}
+CLOUDS = {"aws": (__name__, "Cloud"), "local": ("cloudknot.local.session.cloud", "LocalCloud")}
 """The module and class for each value of the setting ``cloud``. A session on AWS never loads the embedded cloud."""
 
 

@@ -1,8 +1,10 @@
-"""The commands that start, show and stop the embedded cloud."""
+"""The commands that start, show, stop, prune and delete the embedded cloud."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import asdict
 from shlex import quote
 from typing import TYPE_CHECKING
 
@@ -67,83 +69,122 @@ def start(
 
 SHOWN = ("endpoint", "pid", "vcpus", "runner", "registry", "uptime", "idle", "jobs")
 """The fields of a `CloudStatus` that ``local status --json`` prints. The others are for the developers."""
+_DISK = {"results": "results", "logs": "logs", "records": "records of jobs and stacks", "images": "installed packages"}
+"""The words for the parts of the disk space, by their names in `Usage`."""
 
 
 @local.command()
 @DIRECTORY
 @AS_JSON
 def status(directory: str | None, as_json: bool) -> None:
-    """Show whether the embedded cloud is running, and its jobs."""
+    """Show whether the embedded cloud is running, its jobs, and its use of disk and memory."""
     from cloudknot.local import LocalCloud
 
-    state = LocalCloud(directory).status()
+    cloud = LocalCloud(directory)
+    state, usage = cloud.status(), cloud.usage()
     if as_json:
-        echo_json({name: getattr(state, name) for name in SHOWN} if state else None)
+        echo_json({**{name: getattr(state, name) for name in SHOWN}, **asdict(usage)} if state else None)
         raise SystemExit(0 if state else 1)
     if state is None:
         click.echo("The embedded cloud is not running. Start it with `cloudknot local start`, or use it from Python.")
-        # Exit code 1 lets a shell script test for a running cloud.
-        raise SystemExit(1)
-    click.echo(f"The embedded cloud is running at {state.endpoint} (process {state.pid}, {state.vcpus} vCPUs).")
-    if state.registry is not None:
-        click.echo(f"Jobs run in containers. Their images are in the registry {state.registry}.")
-    click.echo(f"It started {_duration(state.uptime)} ago and was last used {_duration(state.idle)} ago.")
-    jobs = ", ".join(f"{number} {name}" for name, number in state.jobs.items() if number) or "none"
-    click.echo(f"Jobs: {jobs}.")
+    else:
+        click.echo(f"The embedded cloud is running at {state.endpoint} (process {state.pid}, {state.vcpus} vCPUs).")
+        if state.registry is not None:
+            click.echo(f"Jobs run in containers. Their images are in the registry {state.registry}.")
+        click.echo(f"It started {_duration(state.uptime)} ago and was last used {_duration(state.idle)} ago.")
+        jobs = ", ".join(f"{number} {name}" for name, number in state.jobs.items() if number) or "none"
+        click.echo(f"Jobs: {jobs}.")
+    parts = ", ".join(f"{_DISK[name]} {_size(size)}" for name, size in usage.disk.items())
+    click.echo(f"Disk: {parts}, in {cloud.directory}. {_size(usage.free)} are free.")
+    if usage.memory:
+        click.echo(f"Memory: server {_size(usage.memory['server'])}, jobs {_size(usage.memory['jobs'])}.")
+    # Exit code 1 lets a shell script test for a running cloud.
+    raise SystemExit(0 if state else 1)
 
 
 @local.command()
 @DIRECTORY
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def stop(directory: str | None, yes: bool) -> None:
-    """Stop the embedded cloud and delete its results.
+    """Stop the embedded cloud. Its knots and results are kept.
 
-    Running jobs end. Installed environments and images are kept. Asks before it ends jobs or deletes results.
+    Asks if jobs run: they end, and are retried at the next start.
     """
+    from cloudknot.aws.batch import LIVE_STATES
     from cloudknot.local import LocalCloud
-    from cloudknot.local.runners.images.prune import remaining_size
 
     cloud = LocalCloud(directory)
-    if not yes and (losses := _losses(cloud)):
-        click.echo("\n".join(losses))
+    state = None if yes else cloud.status()
+    if state and (live := sum(state.jobs.get(name, 0) for name in LIVE_STATES)):
+        click.echo(f"{_number(live, 'job')} will end. {_them(live)} at the next start, as after the loss of a host.")
         confirm("Stop the embedded cloud?")
-    stopped = cloud.stop()
-    click.echo("The embedded cloud has stopped." if stopped else "The embedded cloud was not running.")
-    remaining = remaining_size(cloud.directory)
-    if remaining:
-        options = f" --directory {quote(directory)}" if directory else ""
-        click.echo(f"Its images and installed packages stay for the next start ({_size(remaining)}).")
-        click.echo(f"Remove them with `cloudknot local prune{options}`.")
+    if not cloud.stop():
+        click.echo("The embedded cloud was not running.")
+        return
+    options = _options(directory)
+    click.echo("The embedded cloud has stopped. Its knots, results and installed packages are kept.")
+    click.echo(f"Start it again with `cloudknot local start{options}`.")
+    click.echo(f"Delete everything with `cloudknot local delete{options}`.")
+
+
+@local.command()
+@DIRECTORY
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+def delete(directory: str | None, yes: bool) -> None:
+    """Stop the embedded cloud and delete its files: knots, results, jobs, logs and installed packages.
+
+    Asks before it deletes anything. Other files in the directory stay.
+    """
+    from cloudknot.local import LocalCloud
+
+    cloud = LocalCloud(directory)
+    if not yes:
+        for line in _losses(cloud):
+            click.echo(line)
+        confirm(f"Delete the embedded cloud in {cloud.directory}?")
+    cloud.delete()
+    click.echo(f"The embedded cloud in {cloud.directory} is deleted.")
 
 
 def _losses(cloud: LocalCloud) -> list[str]:
-    """Return lines about the running jobs and the stored results that end with the cloud."""
+    """Return lines about the jobs and the data that a deletion of the cloud ends."""
     from cloudknot.aws.batch import LIVE_STATES
     from cloudknot.run.submit.stored_runs import all_runs
 
-    state = cloud.status()
-    if state is None:
-        return []
+    state, usage = cloud.status(), cloud.usage()
     losses = []
-    if live := sum(state.jobs.get(name, 0) for name in LIVE_STATES):
-        losses.append(f"{_number(live, 'job')} will end.")
-    for knot, maps in sorted(all_runs(cloud).items()):
-        losses.append(f"The results of {_number(maps, 'map')} of the knot {knot} will be deleted.")
+    if state is not None:
+        if live := sum(state.jobs.get(name, 0) for name in LIVE_STATES):
+            losses.append(f"{_number(live, 'job')} will end.")
+        for knot, maps in sorted(all_runs(cloud).items()):
+            losses.append(f"The results of {_number(maps, 'map')} of the knot {knot} will be deleted.")
+    data = sum(usage.disk.values()) - usage.disk["images"]
+    losses.append(f"Results, records and logs of {_size(data)} will be deleted, and {_size(usage.disk['images'])} of")
+    losses.append("installed packages.")
     return losses
 
 
 @local.command()
 @DIRECTORY
 @click.option("--days", type=click.FloatRange(min=0), default=0.0, help="Keep what was used within this many days.")
-def prune(directory: str | None, days: float) -> None:
+@click.option(
+    "--runs", metavar="DAYS", type=click.FloatRange(min=0), help="Also delete ended runs that are older than this."
+)
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+def prune(directory: str | None, days: float, runs: float | None, yes: bool) -> None:
     """Remove images and installed packages that no knot uses.
 
-    Knots and jobs of the running embedded cloud keep theirs. Packages are installed again when a knot needs them.
+    Knots and jobs of the embedded cloud keep theirs. Packages are installed again when a knot needs them.
     Above 10 GB, or CLOUDKNOT_LOCAL_GB, new images remove those used least recently without this command.
+
+    With --runs, also deletes the inputs and results of runs that ended. Asks before it does so.
     """
     from cloudknot.local import LocalCloud
 
-    pruned = LocalCloud(directory).prune(days)
+    cloud = LocalCloud(directory)
+    if runs is not None:
+        _prune_runs(cloud, runs, yes)
+    pruned = cloud.prune(days)
     click.echo(
         f"Removed {_number(pruned.environments, 'environment')} with installed packages and "
         f"{_number(pruned.images, 'image')}: {_size(pruned.freed)} freed."
@@ -151,6 +192,25 @@ def prune(directory: str | None, days: float) -> None:
     if pruned.kept:
         reason = f"used within {days:g} days, or in use" if days else "in use"
         click.echo(f"{_number(pruned.kept, 'environment')} ({_size(pruned.size)}) remain: {reason}.")
+
+
+def _prune_runs(cloud: LocalCloud, days: float, yes: bool) -> None:
+    """Delete the ended runs that were submitted more than ``days`` ago, after a question."""
+    from datetime import UTC, datetime, timedelta
+
+    from cloudknot.run.jobs.history import find_ended
+
+    jobs = find_ended(cloud, datetime.now(UTC) - timedelta(days=days))
+    if not jobs:
+        click.echo(f"No run older than {days:g} days has ended.")
+        return
+    for knot, runs in sorted(Counter(job.keys.knot for job in jobs).items()):
+        click.echo(f"The inputs and results of {_number(runs, 'run')} of the knot {knot} will be deleted.")
+    if not yes:
+        confirm("Delete them?")
+    for job in jobs:
+        job.clobber()
+    click.echo(f"Deleted {_number(len(jobs), 'run')}.")
 
 
 _SHELLS: dict[str, Callable[[str, str], str]] = {
@@ -182,6 +242,15 @@ def env(directory: str | None, shell: str) -> None:
 
     for name, value in LocalCloud(directory).environment().items():
         click.echo(_SHELLS[shell](name, value))
+
+
+def _options(directory: str | None) -> str:
+    """Return the option that names the directory, for a command in a message."""
+    return f" --directory {quote(directory)}" if directory else ""
+
+
+def _them(number: int) -> str:
+    return "It is retried" if number == 1 else "They are retried"
 
 
 def _number(number: int, noun: str) -> str:

@@ -3,10 +3,9 @@
 Only this folder imports moto and waitress. The client reaches it only through
 `cloudknot.aws.cloud.choose_cloud`, and a session on AWS loads none of these modules::
 
-    this session       cloud           LocalCloud: find the running cloud, start it, stop it
-                       options, state  the user's options; the files in the cloud's directory
-                       admin           requests to the cloud's own routes: status, stop
-                       server/launch   start the server process
+    this session       session/        LocalCloud: find the running cloud, start it, recover it, stop it
+                       options, directory/  the user's options; the files in the cloud's directory
+                       admin           requests to the cloud's own routes: status, stop, log
                        runners/images  write images as directories with virtual environments, and remove unused ones
     server process     server/         HTTP, and the route of a request through the folders below to moto
                        iam/            signatures, keys, policies
@@ -24,13 +23,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cloudknot.local.admin import CloudStatus
-    from cloudknot.local.cloud import LocalCloud
+    from cloudknot.local.session.cloud import LocalCloud
 
 __all__ = ["CloudStatus", "LocalCloud"]
 
 _MODULE_OF = {
     "CloudStatus": "admin",
-    "LocalCloud": "cloud",
+    "LocalCloud": "session.cloud",
 }
 
 

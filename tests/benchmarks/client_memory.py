@@ -27,7 +27,7 @@ LIBRARIES = (
     ("botocore", ("botocore.session", "botocore.endpoint_provider")),
     ("other modules of Python", ("pickle", "hashlib", "inspect", "ast", "json", "importlib.metadata", "email.parser")),
     ("cloudpickle, packaging", ("cloudpickle", "packaging.requirements")),
-    ("modules of cloudknot", ("cloudknot.knot", "cloudknot.local.cloud")),
+    ("modules of cloudknot", ("cloudknot.knot", "cloudknot.local.session.cloud")),
 )
 """The imports of a session that creates a Knot and maps with it, by groups."""
 SERVICES = ("cloudformation", "ecr", "s3", "iam", "batch")

@@ -14,7 +14,7 @@ from tests.faulty_cloud.plan import Faults, Kill
 from tests.faulty_cloud.route import FAULTS_PATH
 
 if TYPE_CHECKING:
-    from cloudknot.local.cloud import LocalCloud
+    from cloudknot.local.session.cloud import LocalCloud
 
 _FIXES = {
     "set": "Correct the attributes of Faults.",

@@ -62,7 +62,7 @@ LOCAL_ORDER = [
     "local.runners",
     "local.options",
     "local.server",
-    "local.cloud",
+    "local.session",
 ]
 """The folders of the embedded cloud from the bottom up. Imports for type checkers do not count."""
 WORKER_LIBRARIES = {"boto3", "botocore", "cloudpickle"}

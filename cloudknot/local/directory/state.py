@@ -29,7 +29,19 @@ _UNUSABLE = {
     *(errno.EIO, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG),
 }
 MARKER = ".cloudknot"
-_CLOUD_FILES = frozenset({MARKER, "cloud.json", "server.lock", "server.log", "start.lock", "environments", "images"})
+"""The file that marks a directory as that of an embedded cloud. It holds the number of its format."""
+FORMAT = 1
+"""The format of the databases and objects in the directory. Earlier versions kept none, and an empty marker."""
+OBJECTS = "objects"
+"""The folder of the objects in S3."""
+RECORDS, JOBS, LOGS = "cloud.sqlite", "jobs.sqlite", "logs.sqlite"
+DATABASES = (RECORDS, JOBS, LOGS)
+"""The databases of the cloud: its users, stacks and keys, its jobs, and its logs. SQLite has files beside each."""
+SCRATCH = ".cloudknot-scratch"
+_FOLDERS = (SCRATCH, OBJECTS, "images", "environments")
+_CLOUD_FILES = frozenset(
+    {MARKER, "cloud.json", "server.log", "server.lock", "start.lock", *DATABASES, *_FOLDERS}
+)
 
 
 @dataclass(frozen=True)
@@ -77,6 +89,8 @@ def claim(directory: Path) -> None:
     CloudknotInputError
         The path is a file, or a directory with files of which none belongs to an embedded cloud. Or the directory,
         or a file in it, belongs to another user.
+    CloudknotConfigurationError
+        A newer cloudknot has written the directory.
     """
     check_owner(directory)
     _make_parents(directory)
@@ -100,7 +114,40 @@ def claim(directory: Path) -> None:
     _set_mode(directory, mode)
     for path in directory.iterdir():
         _check_own(path, directory)
-    (directory / MARKER).touch()
+    _check_format(directory)
+
+
+def _check_format(directory: Path) -> None:
+    """Write the format of a new directory. Raise `CloudknotConfigurationError` if a newer cloudknot has written it."""
+    marker = directory / MARKER
+    text = marker.read_text(encoding="utf-8").strip() if marker.exists() else ""
+    if not text:
+        marker.write_text(f"{FORMAT}\n", encoding="utf-8")
+    elif not text.isdecimal() or int(text) > FORMAT:
+        raise CloudknotConfigurationError(
+            f"A newer cloudknot wrote the embedded cloud in {directory}: its format is {text}, and this version reads "
+            f"{FORMAT}. Install the newer version, or choose another directory with CLOUDKNOT_LOCAL_DIR."
+        )
+
+
+def delete_files(directory: Path) -> None:
+    """Delete all files of a cloud that does not run, and the directory if nothing else is in it.
+
+    Files of the user's own stay. The caller holds the lock of the server.
+    """
+    import shutil
+
+    # The marker goes last: an interrupted deletion leaves a directory that still belongs to a cloud.
+    databases = [path for name in DATABASES for path in directory.glob(f"{name}*")]
+    files = [directory / name for name in sorted(_CLOUD_FILES - {MARKER})]
+    for path in (*databases, *files, *directory.glob(".cloud-*"), directory / MARKER):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    # Not a directory with other files, nor the target of a link.
+    with contextlib.suppress(OSError):
+        directory.rmdir()
 
 
 def own_folder(folder: Path) -> Path:

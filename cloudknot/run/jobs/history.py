@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from cloudknot.aws import batch
+from cloudknot.deploy.account.buckets import clouds_of_all
 from cloudknot.display.tables import table
 from cloudknot.errors import CloudknotError, PermissionDeniedError, ResourceDoesNotExistException, StoredDataError
 from cloudknot.options import streams
@@ -18,7 +19,7 @@ from cloudknot.run.submit.ids import run_time
 from cloudknot.run.submit.shared_objects import discard_unused
 from cloudknot.run.submit.stored_documents import get_record
 from cloudknot.run.submit.stored_runs import discard_abandoned, read_run, runs_of
-from cloudknot.worker.wire.keys import RunKeys
+from cloudknot.worker.wire.keys import RUNS, RunKeys
 
 if TYPE_CHECKING:
     from cloudknot.aws import Cloud
@@ -113,6 +114,16 @@ def _jobs_in(cloud: Cloud, knot: str, cached_jobs: dict[str, BatchJob | None]) -
             if job is not None or run_time(keys.run_id) < datetime.now(UTC) - SUBMISSION_TIME:
                 cached_jobs[keys.run_id] = job
     return {keys.run_id: job for keys in runs if (job := cached_jobs.get(keys.run_id)) is not None}
+
+
+def find_ended(cloud: Cloud, before: datetime) -> list[BatchJob]:
+    """Return the jobs of all knots that have ended and were submitted before a time."""
+    found = []
+    for place in clouds_of_all(cloud):
+        for knot in place.storage.folders(f"{RUNS}/"):
+            jobs = find_jobs([place], knot, {})
+            found += [job for job in jobs if run_time(job.keys.run_id) < before and job.done]
+    return found
 
 
 def discard_leftovers(cloud: Cloud, knot: str, cached_jobs: dict[str, BatchJob | None]) -> None:

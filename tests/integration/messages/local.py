@@ -18,7 +18,7 @@ from cloudknot.local.options import ServerOptions, check_running
 from cloudknot.local.runners.docker import connect
 from cloudknot.local.runners.images.prune import limit
 from cloudknot.local.runners.images.store import materialise
-from cloudknot.local.server.launch import check_installed, launch
+from cloudknot.local.session.launch import check_installed, launch
 from cloudknot.local.server.registry import check, registry_of
 from cloudknot.program.program import make_program
 from tests.helpers.foreign import foreign_directory
@@ -112,15 +112,15 @@ def environment_that_cannot_be_created(world: World) -> Path:
 
 @AREA.case
 def cloud_without_packages(world: World) -> None:
-    world.patch.setattr("cloudknot.local.server.launch._NEEDED", ("no_such_package",))
+    world.patch.setattr("cloudknot.local.session.launch._NEEDED", ("no_such_package",))
     check_installed()
 
 
 @AREA.case
 def cloud_that_hangs(world: World) -> list[BaseException]:
     world.patch.setattr("cloudknot.local.admin.REQUEST_TIMEOUT", 0.2)
-    world.patch.setattr("cloudknot.local.cloud.STOP_TIMEOUT", 0.0)
-    world.patch.setattr("cloudknot.local.server.connection.ANSWER_TIMEOUT", 0.2)
+    world.patch.setattr("cloudknot.local.session.cloud.STOP_TIMEOUT", 0.0)
+    world.patch.setattr("cloudknot.local.session.connection.ANSWER_TIMEOUT", 0.2)
     cloud = ck.LocalCloud(world.path)
     process = cloud.start().pid
     os.kill(process, signal.SIGSTOP)

@@ -16,6 +16,5 @@ environments, for several clouds together.
     installed      copy packages from the user's own Python
     contents       the files of an environment: as their packages list them, and as they are
     usage          which environments are in use, and when each was used last
-    disk_use       the disk space of files with several links
     prune          remove unused images and environments
 """

@@ -8,7 +8,7 @@ import urllib.request
 import pytest
 
 from cloudknot.local.server import __main__ as server
-from cloudknot.local.server.launch import _for_forks_of_macos
+from cloudknot.local.session.launch import _for_forks_of_macos
 from tests.helpers.paths import ROOT
 
 

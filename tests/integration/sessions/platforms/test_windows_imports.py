@@ -25,7 +25,7 @@ def modules():
             continue
         if inner != "__main__.py":
             names.append(".".join(["cloudknot", *Path(inner).with_suffix("").parts]).removesuffix(".__init__"))
-    return [*names, "cloudknot.worker", "cloudknot.local", "cloudknot.local.cloud"]
+    return [*names, "cloudknot.worker", "cloudknot.local", "cloudknot.local.session.cloud"]
 
 
 def on_windows(code, *arguments, **options):

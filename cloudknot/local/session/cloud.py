@@ -22,7 +22,18 @@ from cloudknot.aws.images.image_store import ImageStore
 from cloudknot.aws.sdk.process_limits import check_limits
 from cloudknot.errors import CKTimeoutError, ClockSkewError, CloudError
 from cloudknot.local import admin
-from cloudknot.local.directory.state import REGION, CloudState, check_owner, read_state, usable
+from cloudknot.local.directory.state import (
+    JOBS,
+    MARKER,
+    REGION,
+    CloudState,
+    check_owner,
+    delete_files,
+    locked,
+    read_state,
+    server_lock,
+    usable,
+)
 from cloudknot.local.options import (
     DIRECTORY_VARIABLE,
     ServerOptions,
@@ -33,12 +44,13 @@ from cloudknot.local.options import (
     usual_directory,
 )
 from cloudknot.local.runners.choice import RUNNERS
-from cloudknot.local.server.connection import POLL_INTERVAL, Connection
+from cloudknot.local.session.connection import POLL_INTERVAL, Connection
 from cloudknot.options.public import public_function
 
 if TYPE_CHECKING:
     from cloudknot.local.iam.signing import AccessKey
     from cloudknot.local.runners.images.prune import Pruned
+    from cloudknot.local.session.usage import Usage
 
 STOP_TIMEOUT = 60.0
 """Seconds for the cloud to end its jobs and itself."""
@@ -313,11 +325,30 @@ class LocalCloud(Cloud):
             time.sleep(POLL_INTERVAL)
         return was_running
 
+    def delete(self) -> None:
+        """Stop the cloud, and delete its knots, results, jobs, images and installed packages. Other files stay.
+
+        Raises
+        ------
+        CKTimeoutError
+            The cloud still runs after 60 seconds, or another session starts it at this moment.
+        """
+        with usable(self.directory):
+            check_owner(self.directory)
+            self.stop()
+            if not (self.directory / MARKER).exists():
+                return
+            # A session that starts the cloud at this moment waits for the first lock, and then makes a new cloud.
+            with locked(self.directory / "start.lock"), locked(server_lock(self.directory), STOP_TIMEOUT):
+                delete_files(self.directory)
+        self._disconnect()
+        del self._connection
+
     def prune(self, unused_days: float = 0.0) -> Pruned:
         """Remove images and installed packages that no knot and no job of this cloud uses.
 
-        A cloud that does not run has no knots. Packages that several clouds share (``CLOUDKNOT_LOCAL_ENVIRONMENTS``)
-        stay for a day after their last use.
+        A cloud that does not run is started for this, since it knows the knots, and stopped afterwards. Packages that
+        several clouds share (``CLOUDKNOT_LOCAL_ENVIRONMENTS``) stay for a day after their last use.
 
         Parameters
         ----------
@@ -331,12 +362,31 @@ class LocalCloud(Cloud):
             ``kept`` with their ``size``.
         """
         from cloudknot.local.runners.images.prune import DAY, prune
-        from cloudknot.local.runners.images.store import used_images
 
         with usable(self.directory):
             check_owner(self.directory)
-            used = used_images(self, self.directory) if self._connection.find() else set()
-            return prune(self.directory, used, unused_days * DAY)
+            was_running = self._connection.is_running
+            try:
+                return prune(self.directory, self._used_images(), unused_days * DAY)
+            finally:
+                if not was_running:
+                    self.stop()
+
+    def _used_images(self) -> set[str]:
+        """Return the tags of the images that knots use. Start the cloud if only it can answer."""
+        from cloudknot.local.runners.images.store import used_images
+
+        if self._connection.find() is None and not (self.directory / JOBS).exists():
+            return set()
+        self.start()
+        return used_images(self, self.directory)
+
+    def usage(self) -> Usage:
+        """Return the disk space and the memory that the cloud uses. Never start it."""
+        from cloudknot.local.session.usage import usage_of
+
+        state = self.status()
+        return usage_of(self.directory, state.pid if state else None)
 
     def _request_stop(self, state: CloudState) -> None:
         # SIGTERM as the second way: a signal arrives even if all threads of the server are busy.

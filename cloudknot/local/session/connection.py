@@ -26,7 +26,7 @@ from cloudknot.local.directory.state import (
 )
 from cloudknot.local.options import ServerOptions, check_running, local_command
 from cloudknot.local.runners.choice import DEFAULT, RUNNERS
-from cloudknot.local.server.launch import check_installed, check_registry, launch, log_end
+from cloudknot.local.session.launch import check_installed, check_registry, launch, log_end
 from cloudknot.options import streams
 from cloudknot.options.variables import check_variables
 
