@@ -39,9 +39,7 @@ DATABASES = (RECORDS, JOBS, LOGS)
 """The databases of the cloud: its users, stacks and keys, its jobs, and its logs. SQLite has files beside each."""
 SCRATCH = ".cloudknot-scratch"
 _FOLDERS = (SCRATCH, OBJECTS, "images", "environments")
-_CLOUD_FILES = frozenset(
-    {MARKER, "cloud.json", "server.log", "server.lock", "start.lock", *DATABASES, *_FOLDERS}
-)
+_CLOUD_FILES = frozenset({MARKER, "cloud.json", "server.log", "server.lock", "start.lock", *DATABASES, *_FOLDERS})
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,9 @@ from cloudknot.local.directory.database import Database
 from cloudknot.local.directory.full_disk import FullDisk
 from cloudknot.local.directory.state import (
     ACCOUNT,
+    JOBS,
     REGION,
+    SCRATCH,
     VERSION,
     CloudState,
     Identity,
@@ -67,8 +69,6 @@ LOCK_PATIENCE = 1.0
 """Seconds. A session that checks for a running cloud holds the lock for a moment."""
 END_TIMEOUT = 20
 """Seconds that the end of all jobs may take."""
-SCRATCH = ".cloudknot-scratch"
-JOBS = "jobs.sqlite"
 """The records of Batch."""
 FILE_LIMITS = (65536, 24576, 10240, 4096, 1024)
 """Open files to ask for in turn, where the system names no limit of its own."""

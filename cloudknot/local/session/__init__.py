@@ -1,1 +1,1 @@
-"""The embedded cloud as a session uses it: find its server, start it, connect to it, and measure its use of the disk."""
+"""The embedded cloud as a session uses it: find its server, start it, connect to it, and measure its disk space."""

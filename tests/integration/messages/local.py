@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +14,13 @@ from cloudknot.aws.images.ecr import RegistryLogin
 from cloudknot.aws.images.registry.client import Registry
 from cloudknot.aws.sdk.process_limits import _allow_open_files, _check_tasks
 from cloudknot.local.admin import answers
-from cloudknot.local.directory.state import CloudState, check_owner, locked, read_state
+from cloudknot.local.directory.state import MARKER, CloudState, check_owner, locked, read_state
 from cloudknot.local.options import ServerOptions, check_running
 from cloudknot.local.runners.docker import connect
 from cloudknot.local.runners.images.prune import limit
 from cloudknot.local.runners.images.store import materialise
-from cloudknot.local.session.launch import check_installed, launch
 from cloudknot.local.server.registry import check, registry_of
+from cloudknot.local.session.launch import check_installed, launch
 from cloudknot.program.program import make_program
 from tests.helpers.foreign import foreign_directory
 from tests.helpers.functions import square
@@ -42,6 +43,22 @@ AREA.refuses(
 def directory_with_foreign_files(world: World) -> object:
     world.path.joinpath("thesis.tex").touch()
     return ck.LocalCloud(world.path).start()
+
+
+@AREA.case
+def directory_of_newer_cloudknot(world: World) -> object:
+    (world.path / MARKER).write_text("99", encoding="utf-8")
+    return ck.LocalCloud(world.path).start()
+
+
+@AREA.case
+def stopped_and_deleted_cloud(world: World) -> list[BaseException]:
+    cloud = ck.LocalCloud(world.path / "cloud")
+    cloud.call("sts", "get_caller_identity")
+    cloud.stop()
+    stopped = error_of(lambda: cloud.call("sts", "get_caller_identity"))
+    shutil.rmtree(cloud.directory)
+    return [stopped, error_of(lambda: cloud.call("sts", "get_caller_identity"))]
 
 
 @AREA.case

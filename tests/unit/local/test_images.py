@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from cloudknot.errors import CloudknotInputError
-from cloudknot.local.runners.images.contents import damaged_packages, hash_of, is_intact, mark_complete, site_packages
 from cloudknot.local.directory.disk_use import DiskUse
+from cloudknot.local.runners.images.contents import damaged_packages, hash_of, is_intact, mark_complete, site_packages
 from cloudknot.local.runners.images.environments import _create_virtual_environment
 from cloudknot.local.runners.images.installed import COPIES, copy_installed
 from cloudknot.local.runners.images.prune import keep_within_limit, limit, prune

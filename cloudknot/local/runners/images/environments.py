@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cloudknot.errors import ImageError
+from cloudknot.local.directory.disk_use import delete
 from cloudknot.local.directory.state import check_owner, locked, own_folder
 from cloudknot.local.runners.images.contents import damaged_packages, is_intact, mark_complete, site_packages
-from cloudknot.local.directory.disk_use import delete
 from cloudknot.local.runners.images.installed import copy_installed, forget
 from cloudknot.local.runners.images.usage import mark_used
 from cloudknot.options import config

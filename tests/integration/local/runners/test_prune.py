@@ -103,17 +103,30 @@ def test_new_image_removes_old_ones_above_the_limit(cloud, monkeypatch):
     assert list(kept.map([4]).result()) == [8]
 
 
-def test_stop_says_what_stays_and_prune_removes_it(cloud):
-    ck.Knot(name="one", func=square, cloud=cloud, requirements=[])
-    output = command(cloud, "stop")
-    assert "installed packages stay" in output
-    assert f"cloudknot local prune --directory {cloud.directory}" in output
-    assert "1 environment (" in command(cloud, "prune", "--days", "1")
-    # Without a running cloud there are no knots.
-    assert "Removed 1 environment with installed packages and 1 image" in command(cloud, "prune")
+def test_prune_of_stopped_cloud_keeps_environments_of_its_knots(cloud):
+    knot = ck.Knot(name="one", func=square, cloud=cloud, requirements=[])
+    command(cloud, "stop")
+    assert "Removed 0 environments with installed packages and 0 images" in command(cloud, "prune")
+    # The command started the cloud to ask for its knots.
     assert cloud.status() is None
+    cloud.start()
+    knot.clobber()
+    command(cloud, "stop")
+    assert "Removed 1 environment with installed packages and 1 image" in command(cloud, "prune")
     assert (images(cloud), environments(cloud)) == (set(), set())
-    assert "prune" not in command(cloud, "stop")
+
+
+def test_prune_deletes_old_runs_after_a_question(cloud):
+    knot = ck.Knot(name="one", func=square, cloud=cloud, requirements=[])
+    assert knot.map([2]).result() == [4]
+    words = ["local", "prune", "--directory", str(cloud.directory), "--runs"]
+    assert "No run older than 1 days has ended." in CliRunner().invoke(main, [*words, "1"]).output
+    asked = CliRunner().invoke(main, [*words, "0"], "n\n")
+    assert asked.exit_code == 1
+    assert "The inputs and results of 1 run of the knot one will be deleted." in asked.output
+    assert knot.jobs[-1].result() == [4]
+    assert "Deleted 1 run." in CliRunner().invoke(main, [*words, "0", "--yes"]).output
+    assert len(ck.Knot(name="one", cloud=cloud).jobs) == 0
 
 
 def uses_six(_):
