@@ -69,7 +69,6 @@ LOCK_PATIENCE = 1.0
 """Seconds. A session that checks for a running cloud holds the lock for a moment."""
 END_TIMEOUT = 20
 """Seconds that the end of all jobs may take."""
-"""The records of Batch."""
 FILE_LIMITS = (65536, 24576, 10240, 4096, 1024)
 """Open files to ask for in turn, where the system names no limit of its own."""
 
@@ -145,6 +144,7 @@ class Server:
 
     def __init__(self, options: argparse.Namespace, scratch: Path) -> None:
         self._options = options
+        self._is_idle = False
         self._key = _new_key()
         self._http = http_server(self._answer, self._admit, options.port)
         self._disk = FullDisk(scratch)
@@ -208,8 +208,9 @@ class Server:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_IGN)
             _kill_self_after(END_TIMEOUT)
-            # Not the file of another cloud, whose directory took the place of a deleted one.
-            if self._place.remains():
+            # Not the file of another cloud, whose directory took the place of a deleted one. After an idle end it stays,
+            # as after a crash: an open session then starts the cloud again by itself.
+            if self._place.remains() and not self._is_idle:
                 state_file(self._options.directory).unlink(missing_ok=True)
             # The socket first: new clients are refused at once, and do not wait for an answer that never comes.
             self._http.close()
@@ -283,6 +284,8 @@ class Server:
             if not self._place.remains():
                 logging.error("The directory of this cloud was deleted. The cloud and its jobs end.")
                 break
+        else:
+            self._is_idle = True
         _terminate()
 
 

@@ -27,6 +27,7 @@ PRINTED = {
         r"\[(\d{4}(, )?){20}\]\n$",
     ],
     "settings/choose_cloud.py": [rf"{way}: \[0, 1, 4, 9, 16\]\n" for way in ("argument", "variable", "object")],
+    "settings/restart.py": [r"after a restart: \[0, 1, 4, 9, 16\]\n"],
     "settings/permissions.py": [
         r"\[0, 1, 4, 9, 16\]\n",
         "`cloudknot permissions create`",

@@ -120,6 +120,9 @@ class TestLife:
         finally:
             server.kill()
             server.wait()
+        # An open session starts the cloud again by itself.
+        assert cloud.call("sts", "get_caller_identity")
+        assert cloud.stop()
         assert not state_file(directory).exists()
 
     def test_start_error_names_cause(self, tmp_path, embedded):
