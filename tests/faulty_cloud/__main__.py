@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,17 +11,22 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from cloudknot.aws.images.registry.client import Registry
 from cloudknot.local.batch.runner import Runner
 from cloudknot.local.iam.requests.objects import S3Request
-from cloudknot.local.iam.requests.received import RECEIVED, Received
-from cloudknot.local.iam.requests.s3_operations import OPERATIONS
+from cloudknot.local.iam.requests.received import received
 from cloudknot.local.server.__main__ import Server, main
-from cloudknot.local.wsgi import ask
+from cloudknot.local.wsgi import FileBody, send
 from tests.faulty_cloud.faulty_runner import FaultyRunner
 from tests.faulty_cloud.injector import Injector
 from tests.faulty_cloud.route import FAULTS_PATH, FaultRoute
 
+ACCOUNT_HEADER = "HTTP_X_CLOUDKNOT_ACCOUNT"
+"""The WSGI variable of the header with the number of the account for which a bucket is created."""
+
 
 class FaultyServer(Server):
-    """The server of the embedded cloud, with faults in front of its services and of its runner."""
+    """The server of the embedded cloud, with faults in front of its services and of its runner.
+
+    It also creates buckets for other accounts, which are open to all accounts, as those of an attacker would be.
+    """
 
     def __init__(self, options: argparse.Namespace, scratch: Path) -> None:
         self._injector = Injector()
@@ -33,9 +37,11 @@ class FaultyServer(Server):
         return self._faulty_runner
 
     def services(self, services: WSGIApplication) -> WSGIApplication:
-        self._carry_out = services
-
         def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+            request, account = received(environ).target, environ.get(ACCOUNT_HEADER)
+            if account and isinstance(request, S3Request) and request.operation.name == "CreateBucket":
+                self._store.create_bucket(request.bucket, account)
+                return send(start_response, b"")
             return self._injector.answer(environ, start_response, services)
 
         return answer
@@ -48,17 +54,9 @@ class FaultyServer(Server):
         """Return the S3 object at a path, ``/bucket/key``, in the form of ``PATH_INFO``."""
         # WSGI has the bytes of a path as Latin-1.
         bucket, _, key = path[1:].encode("latin-1").decode().partition("/")
-        request = S3Request("GET", bucket, key, {}, {}, OPERATIONS["object", "GET", ""])
         # Not over HTTP: with all threads in this method, none would be left for an answer.
-        environ = {
-            RECEIVED: Received(self._key.access_key, "s3", request),
-            "REQUEST_METHOD": "GET",
-            "wsgi.input": io.BytesIO(),
-            "cloudknot.principal": None,
-        }
-        status, body = ask(self._carry_out, environ, {})
-        assert status.startswith("2"), f"{path} cannot be read: {status}"
-        return body
+        version = self._store.get(bucket, key)
+        return version.content or b"".join(FileBody(self._store.segments(version, 0, version.size)))
 
 
 if __name__ == "__main__":

@@ -51,15 +51,17 @@ from cloudknot.local.directory.state import (
 from cloudknot.local.iam.gate import Admission
 from cloudknot.local.iam.signing import AccessKey
 from cloudknot.local.runners.choice import DEFAULT, RUNNERS, RunnerSettings
+from cloudknot.local.s3.application import S3Application
+from cloudknot.local.s3.store import ObjectStore
 from cloudknot.local.server.access_control import AccessControl
 from cloudknot.local.server.application import Application
 from cloudknot.local.server.dispatch import Dispatch
 from cloudknot.local.server.ecr import RegistryEcr
+from cloudknot.local.server.full_disk_answers import FullDiskAnswers
 from cloudknot.local.server.http.server import http_server
 from cloudknot.local.server.log_page import LogPage
 from cloudknot.local.server.moto_app import Moto
 from cloudknot.local.server.registry import PASSWORD_VARIABLE, USERNAME_VARIABLE, login_from_environment, registry_of
-from cloudknot.local.server.s3.full_disk import FullDiskAnswers
 from cloudknot.local.wsgi import Answer
 
 DAY = 24 * 3600.0
@@ -159,7 +161,11 @@ class Server:
             lambda role: {**self._job_variables(), **self._access.credentials.variables(role)},
             lambda operation, **arguments: self._control_plane.logs(operation, **arguments),
         )
-        self._access = AccessControl(self._builds, self._key, self._endpoint, scratch, takes_keys=options.iam)
+        self._store = ObjectStore(options.directory)
+        s3 = S3Application(self._store)
+        self._access = AccessControl(
+            self._builds, self._key, self._endpoint, scratch, s3.bucket_owner, takes_keys=options.iam
+        )
         moto, self._control_plane = self._access.application, self._access.plane
         self._shipper = LogShipper(self._control_plane.logs)
         # Without a sync for each attempt: after a power cut, an attempt that is missing here was lost with its host.
@@ -171,7 +177,7 @@ class Server:
         self._application = application = Application(
             self._gate,
             self._access.credentials,
-            self.services(Dispatch(self._gate, self._batch, moto, stacks)),
+            self.services(Dispatch(self._gate, self._batch, s3, moto, stacks)),
             self.routes(),
             self._batch,
             self._constant_status(),
@@ -219,6 +225,7 @@ class Server:
             # After the jobs, so that it ships the rest of their output.
             self._shipper.close()
             self._jobs.close()
+            self._store.close()
 
     def _answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         # The HTTP server needs a callable before the application exists, because that needs the server's port.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from wsgiref.types import WSGIApplication
@@ -18,7 +19,6 @@ from cloudknot.local.iam.policy_reader import PolicyReader
 from cloudknot.local.iam.signing import AccessKey
 from cloudknot.local.iam.task_credentials import TaskCredentials
 from cloudknot.local.server.control_plane import ControlPlane
-from cloudknot.local.server.s3.bucket_owners import owner_of
 
 CLOUDFORMATION = "cloudformation.amazonaws.com"
 STACK_AGENT = "cloudknot-stacks"
@@ -40,6 +40,8 @@ class AccessControl:
         The URL of the cloud.
     scratch : Path
         A directory that lives as long as the server process.
+    bucket_owner : callable
+        Returns the account that owns a bucket, or an empty string if the bucket does not exist.
     takes_keys : bool
         Whether the cloud accepts keys that IAM and STS create.
     """
@@ -50,10 +52,11 @@ class AccessControl:
         owner: AccessKey,
         endpoint: str,
         scratch: Path,
+        bucket_owner: Callable[[str], str],
         *,
         takes_keys: bool,
     ) -> None:
-        self._endpoint = endpoint
+        self._endpoint, self._bucket_owner = endpoint, bucket_owner
         self.keys = Keys(owner)
         self.application = IdentityLayer(services, self.keys, takes_keys)
         self.plane = ControlPlane(self.application, owner)
@@ -97,7 +100,7 @@ class AccessControl:
     def _find(self, kind: str, name: str) -> str:
         """Return the ARN or the owner of a resource by its name, as described for `Names`; empty if it is missing."""
         if kind == "bucket":
-            return owner_of(name)
+            return self._bucket_owner(name)
         if kind == "role":
             return (self._reader.trust(name) or ("",))[0]
         if kind == "boundary":

@@ -25,24 +25,26 @@ class Dispatch:
         Hides missing objects from principals that may not list them.
     batch : Batch
         Answers requests to Batch.
+    s3 : WSGI application
+        Answers requests to S3.
     moto : WSGI application
         Answers all other requests.
     stacks : CloudFormation
         Answers requests to CloudFormation.
     """
 
-    def __init__(self, gate: Gate, batch: Batch, moto: WSGIApplication, stacks: CloudFormation) -> None:
-        self._gate, self._batch, self._moto, self._stacks = gate, batch, moto, stacks
+    def __init__(
+        self, gate: Gate, batch: Batch, s3: WSGIApplication, moto: WSGIApplication, stacks: CloudFormation
+    ) -> None:
+        self._gate, self._batch, self._s3, self._moto, self._stacks = gate, batch, s3, moto, stacks
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        # A principal must not learn more about missing objects than its policies allow.
-        principal = environ["cloudknot.principal"]
-        if principal is None or not isinstance(received(environ).target, S3Request):
-            return self._dispatch(environ, start_response)
-        return self._gate.hide_missing(principal, environ, start_response, self._dispatch)
-
-    def _dispatch(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer a request by the part that owns its service."""
+        if isinstance(received(environ).target, S3Request):
+            principal = environ["cloudknot.principal"]
+            if principal is None:
+                return self._s3(environ, start_response)
+            # A principal must not learn more about missing objects than its policies allow.
+            return self._gate.hide_missing(principal, environ, start_response, self._s3)
         call = received(environ).call
         if call is None or call.service not in ("batch", "cloudformation"):
             return self._moto(environ, start_response)

@@ -17,6 +17,7 @@ import cloudknot as ck
 from cloudknot.cli.main import main
 from cloudknot.worker.s3.limits import PART_SIZE
 from cloudknot.worker.wire.container import MANIFEST_VARIABLE
+from tests.faulty_cloud.cloud import FaultyCloud
 from tests.helpers.paths import ROOT
 from tests.helpers.waiting import until
 
@@ -77,7 +78,7 @@ def set_trap(path):
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory):
     """Yield a cloud of this module only, since another account takes its default bucket."""
-    with ck.LocalCloud(tmp_path_factory.mktemp("owners"), vcpus=2) as cloud:
+    with FaultyCloud(tmp_path_factory.mktemp("owners"), vcpus=2) as cloud:
         yield cloud
 
 

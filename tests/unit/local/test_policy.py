@@ -250,7 +250,6 @@ class TestRequests:
             ("GET", "/bkt/a%20b/c", [("s3:GetObject", "arn:aws:s3:::bkt/a b/c")]),
             ("GET", "/bkt/a%0Ab", [("s3:GetObject", "arn:aws:s3:::bkt/a\nb")]),
             ("POST", "/bkt/k?uploads", [("s3:PutObject", "arn:aws:s3:::bkt/k")]),
-            ("POST", "/bkt/k?select&select-type=2", [("s3:GetObject", "arn:aws:s3:::bkt/k")]),
             ("DELETE", "/bkt/k?uploadId=1", [("s3:AbortMultipartUpload", "arn:aws:s3:::bkt/k")]),
             ("GET", "/bkt/k?versionId=1", [("s3:GetObjectVersion", "arn:aws:s3:::bkt/k")]),
             ("PUT", "/bkt/k?tagging&versionId=1", [("s3:PutObjectVersionTagging", "arn:aws:s3:::bkt/k")]),

@@ -5,11 +5,9 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import quote, urlencode
 from xml.etree import ElementTree
-from xml.sax.saxutils import escape
 
 from cloudknot.local.iam.requests import fields
 from cloudknot.local.iam.requests.refusals import Refused
@@ -17,17 +15,30 @@ from cloudknot.local.iam.requests.s3_operations import OPERATIONS, SELECTORS, Op
 from cloudknot.local.iam.signing import Request
 
 COPY_SOURCE = "x-amz-copy-source"
+MOST_DELETIONS = 1000
+"""Objects in a request of DeleteObjects (Amazon S3 API reference, "DeleteObjects")."""
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 _ENCODED_SLASH = re.compile("%2f", re.I)
 _NUMBERS = ("max-buckets", "max-keys", "max-parts", "max-uploads", "part-number-marker", "partNumber")
 _NEEDED = {"UploadPart": ("partNumber",)}
 _LEVELS = {"object": "an object", "bucket": "a bucket", "service": "all buckets"}
-_NAMED = re.compile(
-    r"x-amz-(?!date$|security-token$|user-agent$).*"
-    "|cache-control|content-(disposition|encoding|language|md5)|expires|if-(un)?modified-since|if-(none-)?match"
-    "|origin|access-control-request-(headers|method)|range"
+_NAMED = frozenset(
+    [
+        "cache-control",
+        "content-disposition",
+        "content-encoding",
+        "content-language",
+        "content-md5",
+        "expires",
+        "if-match",
+        "if-modified-since",
+        "if-none-match",
+        "if-unmodified-since",
+        "range",
+    ]
 )
-"""The headers that S3 reads. All others, such as ``User-Agent``, reach no service."""
+_UNNAMED = frozenset({"x-amz-date", "x-amz-security-token", "x-amz-user-agent"})
+"""S3 reads the headers in the first set, and those that begin with ``x-amz-`` but are not in the second one."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +54,8 @@ class S3Request:
     """A request to S3. Bucket and key are empty where the operation has none.
 
     ``headers`` holds those that S3 reads, by names in lower case. ``source`` is the bucket, the key and the version
-    from which a copy is made. ``deletions`` are the objects that DeleteObjects deletes.
+    from which a copy is made. ``deletions`` are the objects that DeleteObjects deletes, and with ``is_quiet`` its
+    answer leaves out the deleted ones.
     """
 
     method: str
@@ -55,23 +67,7 @@ class S3Request:
     content_type: str = ""
     source: tuple[str, str, str] | None = None
     deletions: tuple[Deletion, ...] = ()
-
-    @property
-    def path(self) -> str:
-        """The raw path, written anew."""
-        if not self.bucket:
-            return "/"
-        return f"/{self.bucket}/{quote(self.key, safe='/~')}" if self.key else f"/{self.bucket}"
-
-    @property
-    def query_string(self) -> str:
-        """The query, written anew."""
-        return urlencode(self.query, quote_via=quote, safe="")
-
-    def deletion_body(self, body: bytes) -> bytes:
-        """Return the body of DeleteObjects, written anew."""
-        is_quiet = b"<Quiet>true</Quiet>" in body
-        return "".join(_deletion_xml(self.deletions, is_quiet)).encode()
+    is_quiet: bool = False
 
 
 def read_s3_request(request: Request, body: bytes | None) -> S3Request:
@@ -87,16 +83,19 @@ def read_s3_request(request: Request, body: bytes | None) -> S3Request:
     # AWS's clients name the operation once more, for their own logs.
     query.pop("x-id", None)
     operation = _operation(request.method, bucket, key, query)
-    headers = {name: value for name, value in request.headers.items() if _NAMED.fullmatch(name)}
+    headers = {
+        name: value
+        for name, value in request.headers.items()
+        if name in _NAMED or (name.startswith("x-amz-") and name not in _UNNAMED)
+    }
     source = None
     if COPY_SOURCE in headers:
         if operation.name not in ("PutObject", "UploadPart"):
             raise Refused("InvalidRequest", f"{operation.name} has no header {COPY_SOURCE}.")
         source = _source(headers[COPY_SOURCE])
-        headers[COPY_SOURCE] = _written(source)
-    deletions = tuple(_deletions(body or b"")) if operation.name == "DeleteObjects" else ()
+    deletions, is_quiet = _deletions(body or b"") if operation.name == "DeleteObjects" else ((), False)
     content_type = request.headers.get("content-type", "")
-    return S3Request(request.method, bucket, key, query, headers, operation, content_type, source, deletions)
+    return S3Request(request.method, bucket, key, query, headers, operation, content_type, source, deletions, is_quiet)
 
 
 def deletes_several(request: Request) -> bool:
@@ -156,35 +155,28 @@ def _source(header: str) -> tuple[str, str, str]:
     return bucket, key, named.get("versionId", "")
 
 
-def _written(source: tuple[str, str, str]) -> str:
-    bucket, key, version = source
-    return f"/{bucket}/{quote(key, safe='/~')}" + (f"?versionId={quote(version, safe='')}" if version else "")
-
-
-def _deletions(body: bytes) -> Iterator[Deletion]:
-    """Yield the objects in the body of DeleteObjects."""
+def _deletions(body: bytes) -> tuple[tuple[Deletion, ...], bool]:
+    """Return the objects in the body of DeleteObjects, and whether it asks for a quiet answer."""
     try:
         root = ElementTree.fromstring(body)
     except ElementTree.ParseError as error:
         raise Refused("MalformedXML", "The body is no XML.") from error
+    deletions, is_quiet = [], False
     for entry in root:
         if _tag(entry) == "Object":
             named = fields.unique((_tag(part), part.text or "") for part in entry)
-            if not named.get("Key") or named.keys() - {"Key", "VersionId", "ETag", "LastModifiedTime", "Size"}:
-                raise Refused("MalformedXML", "An Object must have one Key.")
-            yield Deletion(named["Key"], named.get("VersionId", ""))
-        elif _tag(entry) != "Quiet":
+            # Conditions on the deleted object are not supported, so a request with one is refused.
+            if not named.get("Key") or named.keys() - {"Key", "VersionId"}:
+                raise Refused("MalformedXML", "An Object must have one Key, and may have a VersionId.")
+            deletions.append(Deletion(named["Key"], named.get("VersionId", "")))
+        elif _tag(entry) == "Quiet":
+            is_quiet = entry.text == "true"
+        else:
             raise Refused("MalformedXML", f"Delete has no element {_tag(entry)!r}.")
+    if not 0 < len(deletions) <= MOST_DELETIONS:
+        raise Refused("MalformedXML", f"A request deletes between 1 and {MOST_DELETIONS} objects.")
+    return tuple(deletions), is_quiet
 
 
 def _tag(element: ElementTree.Element) -> str:
     return str(element.tag).rpartition("}")[2]
-
-
-def _deletion_xml(deletions: tuple[Deletion, ...], is_quiet: bool) -> Iterator[str]:
-    yield "<Delete>"
-    for deletion in deletions:
-        version = f"<VersionId>{escape(deletion.version)}</VersionId>" if deletion.version else ""
-        # A parser of XML turns a carriage return into a line feed, unless it is written as a reference.
-        yield f"<Object><Key>{escape(deletion.key, {chr(13): '&#13;'})}</Key>{version}</Object>"
-    yield f"<Quiet>{str(is_quiet).lower()}</Quiet></Delete>"

@@ -6,13 +6,11 @@ import io
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import IO
 from urllib.parse import unquote_to_bytes
 from wsgiref.types import WSGIEnvironment
 
 from cloudknot.local.directory.state import REGION
 from cloudknot.local.iam.requests.calls import Call
-from cloudknot.local.iam.requests.objects import S3Request
 from cloudknot.local.iam.requests.received import Unread, received
 from cloudknot.local.iam.signing import Body, Request
 
@@ -37,8 +35,6 @@ def service_environ(environ: WSGIEnvironment) -> WSGIEnvironment:
     target = found.target
     if isinstance(target, Call):
         rendered = _call(target)
-    elif isinstance(target, S3Request):
-        rendered = _s3_request(target, environ["wsgi.input"], int(environ.get("CONTENT_LENGTH") or 0))
     else:
         assert isinstance(target, Unread)
         rendered = _unread(target.request)
@@ -48,8 +44,7 @@ def service_environ(environ: WSGIEnvironment) -> WSGIEnvironment:
         **{f"HTTP_{name.upper().replace('-', '_')}": value for name, value in rendered.headers.items()},
         "REQUEST_METHOD": rendered.method,
         "SCRIPT_NAME": "",
-        # For S3 still encoded: moto takes the key from RAW_URI, and its routes match no line feed in this one.
-        "PATH_INFO": path if found.service == "s3" else unquote_to_bytes(path).decode("latin-1"),
+        "PATH_INFO": unquote_to_bytes(path).decode("latin-1"),
         # werkzeug's name for the raw path.
         "RAW_URI": rendered.uri,
         "REQUEST_URI": rendered.uri,
@@ -76,15 +71,6 @@ def _call(call: Call) -> _Rendered:
     headers = {"x-amz-target": call.target} if call.target else {}
     body = call.body
     return _Rendered("POST", "/", headers, io.BytesIO(body), len(body), _FORM if call.version else _JSON)
-
-
-def _s3_request(request: S3Request, body: IO[bytes], length: int) -> _Rendered:
-    uri = f"{request.path}?{request.query_string}" if request.query else request.path
-    stream: Body = body
-    if request.operation.name == "DeleteObjects":
-        written = request.deletion_body(body.read())
-        stream, length = io.BytesIO(written), len(written)
-    return _Rendered(request.method, uri, request.headers, stream, length, request.content_type)
 
 
 def _unread(request: Request) -> _Rendered:
