@@ -8,6 +8,7 @@ import os
 import queue
 import secrets
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -146,7 +147,8 @@ class DataFiles:
         self._syncs = ThreadPoolExecutor(SYNC_THREADS, thread_name_prefix="sync")
         self._lock = threading.Lock()
         self._pins: Counter[str] = Counter()
-        self._free: queue.SimpleQueue[tuple[str, ...] | None] = queue.SimpleQueue()
+        self._kept: set[str] = set()
+        self._free: queue.SimpleQueue[tuple[float, tuple[str, ...]] | None] = queue.SimpleQueue()
         self._is_closed = threading.Event()
         self._sweeper = threading.Thread(target=self._sweep, name="objects-sweeper", daemon=True)
         self._sweeper.start()
@@ -196,17 +198,21 @@ class DataFiles:
             self._pins[name] += 1
 
     def unpin(self, name: str) -> None:
-        """Take back a `pin`."""
+        """Take back a `pin`. The last one of a file without an object deletes the file."""
         with self._lock:
             self._pins[name] -= 1
-            if not self._pins[name]:
-                del self._pins[name]
+            if self._pins[name]:
+                return
+            del self._pins[name]
+            if name in self._kept:
+                self._kept.discard(name)
+                self._free.put((0.0, (name,)))
 
     def free(self, names: Iterable[str]) -> None:
         """Delete files that belong to no object any more, soon and in another thread."""
         names = tuple(names)
         if names:
-            self._free.put(names)
+            self._free.put((time.monotonic() + GRACE, names))
 
     def names(self, folder: str) -> set[str]:
         """Return the names of the finished files in a folder. A name begins with that of its folder."""
@@ -227,20 +233,21 @@ class DataFiles:
         self._syncs.shutdown()
 
     def _sweep(self) -> None:
-        pinned: list[str] = []
-        while (names := self._free.get()) is not None:
-            self._is_closed.wait(GRACE)
-            pinned = [name for name in (*pinned, *names) if not self._remove(name)]
+        while (freed := self._free.get()) is not None:
+            due, names = freed
+            self._is_closed.wait(max(0.0, due - time.monotonic()))
+            for name in names:
+                self._remove(name)
 
-    def _remove(self, name: str) -> bool:
-        """Delete a file unless a request reads it. Return whether it is gone."""
+    def _remove(self, name: str) -> None:
+        """Delete a file, or leave that to the last request that reads it."""
         with self._lock:
-            if self._pins[name]:
-                return False
+            if name in self._pins:
+                self._kept.add(name)
+                return
             # A file that is left is deleted at the next start.
             with contextlib.suppress(OSError):
                 self.path(name).unlink()
-            return True
 
 
 def cut(extents: Iterable[Extent], start: int, end: int) -> Iterator[tuple[Extent, int, int]]:

@@ -1,0 +1,1 @@
+"""The object store of the embedded cloud, without HTTP."""
