@@ -243,4 +243,5 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 TestStore = StoreMachine.TestCase
-TestStore.settings = settings(stateful_step_count=20)
+# Each step syncs the disk. A third of the examples of the profile.
+TestStore.settings = settings(max_examples=settings().max_examples // 3, stateful_step_count=20)
