@@ -9,18 +9,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cloudknot.aws.batch import LOG_GROUP, LONGEST_MESSAGE
-from cloudknot.errors import ResourceExistsException
 from cloudknot.local.batch.records import Task
-
-if TYPE_CHECKING:
-    from types_boto3_logs.type_defs import InputLogEventTypeDef
 
 GROUP = LOG_GROUP
 INTERVAL = 0.5
@@ -39,8 +33,8 @@ CLOSE_TIMEOUT = 10.0
 
 _log = logging.getLogger(__name__)
 
-Call = Callable[..., object]
-"""``call(operation, **arguments)``: one call of the CloudWatch Logs API."""
+Append = Callable[[str, str, Sequence[str]], None]
+"""``append(group, stream, messages)``: stores messages in a log stream, which it creates if it is missing."""
 
 
 @dataclass(eq=False)
@@ -54,7 +48,6 @@ class _Tail:
     stream: str
     path: Path
     offset: int = 0
-    created: bool = False
     ended: bool = False
     failures: int = 0
 
@@ -64,12 +57,12 @@ class LogShipper:
 
     Parameters
     ----------
-    call : callable
-        Makes a call of CloudWatch Logs, for example ``call("PutLogEvents", ...)``.
+    append : callable
+        Stores messages in a log stream.
     """
 
-    def __init__(self, call: Call) -> None:
-        self._call = call
+    def __init__(self, append: Append) -> None:
+        self._append = append
         self._changed = threading.Condition()
         self._tails: dict[str, _Tail] = {}
         self._ended: list[_Tail] = []
@@ -154,25 +147,12 @@ class LogShipper:
         if not is_rest:
             # A line that is still being written waits for its end: an event is a line. A full buffer cannot wait.
             size = data.rfind(b"\n") + 1 or (_size_of_whole_pieces(data) if size == READ_SIZE else 0)
-        now = int(time.time() * 1000)
         for batch, shipped in batches(data[:size]):
             if batch:
-                self._put(tail, [{"timestamp": now, "message": message} for message in batch])
+                self._append(tail.group, tail.stream, batch)
             # After each call, so that a failure of the next one repeats nothing.
             tail.offset += shipped
         return size > 0
-
-    def _put(self, tail: _Tail, events: list[InputLogEventTypeDef]) -> None:
-        names = {"logGroupName": tail.group, "logStreamName": tail.stream}
-        if not tail.created:
-            self._create(names)
-            tail.created = True
-        self._call("PutLogEvents", **names, logEvents=events)
-
-    def _create(self, names: dict[str, str]) -> None:
-        # The stream may exist, if the answer to an earlier call got lost.
-        with contextlib.suppress(ResourceExistsException):
-            self._call("CreateLogStream", **names)
 
 
 def batches(data: bytes) -> Iterator[tuple[list[str], int]]:

@@ -14,6 +14,7 @@ from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from cloudknot.local import wsgi
+from cloudknot.local.batch.logs import Append
 from cloudknot.local.codebuild.running_build import BuildOrder, RunningBuild
 from cloudknot.local.directory.state import ACCOUNT, REGION
 from cloudknot.local.iam.requests.received import received
@@ -41,8 +42,8 @@ class CodeBuild:
     variables : callable
         Returns the environment variables of a build with a given service role: its credentials, and the address of
         this cloud.
-    logs : callable
-        Makes a call of CloudWatch Logs, for example ``logs("PutLogEvents", ...)``.
+    append : callable
+        Stores messages in a log stream, and creates that and its group if they are missing.
     """
 
     def __init__(
@@ -50,9 +51,9 @@ class CodeBuild:
         services: WSGIApplication,
         directory: Path,
         variables: Callable[[str], Mapping[str, str]],
-        logs: Callable[..., object],
+        append: Append,
     ) -> None:
-        self._services, self._directory, self._variables, self._logs = services, directory, variables, logs
+        self._services, self._directory, self._variables, self._append = services, directory, variables, append
         self._lock = threading.Lock()
         self._projects: dict[str, Project] = {}
         self._builds: dict[str, RunningBuild] = {}
@@ -130,7 +131,7 @@ class CodeBuild:
             identifier = str(uuid.uuid4())
             build_id = f"{project['name']}:{identifier}"
             order = self._order(project, request, build_id)
-            build = self._builds[build_id] = RunningBuild(order, self._directory / identifier, self._logs)
+            build = self._builds[build_id] = RunningBuild(order, self._directory / identifier, self._append)
             if token:
                 self._by_token[token] = build_id
         build.start()

@@ -15,14 +15,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from cloudknot.aws.images import docker_context
-from cloudknot.errors import ResourceExistsException
-from cloudknot.local.batch.logs import batches
+from cloudknot.local.batch.logs import Append, batches
 from cloudknot.local.directory.state import ACCOUNT, REGION
 
 PHASES = ("install", "pre_build", "build", "post_build")
@@ -68,12 +67,12 @@ class RunningBuild:
     order : BuildOrder
     directory : Path
         The folder for its files. It is deleted at the end.
-    logs : callable
-        Makes a call of CloudWatch Logs.
+    append : callable
+        Stores messages in a log stream, and creates that and its group if they are missing.
     """
 
-    def __init__(self, order: BuildOrder, directory: Path, logs: Callable[..., object]) -> None:
-        self._order, self._directory, self._logs = order, directory, logs
+    def __init__(self, order: BuildOrder, directory: Path, append: Append) -> None:
+        self._order, self._directory, self._append = order, directory, append
         self._stream = order.build_id.partition(":")[2]
         self._status, self._phase, self._message = "IN_PROGRESS", "SUBMITTED", ""
         self._started, self._ended = time.time(), 0.0
@@ -117,7 +116,8 @@ class RunningBuild:
 
     def _run(self) -> None:
         try:
-            self._create_stream()
+            # An empty log is shown, a missing one is an error.
+            self._put(b"")
             status = self._execute()
         except Exception as error:
             # CodeBuild calls its own faults so. Without this, the client would wait until its time limit.
@@ -202,25 +202,9 @@ class RunningBuild:
             **self._order.variables,
         }
 
-    def _create_stream(self) -> None:
-        for operation, names in (
-            ("CreateLogGroup", {"logGroupName": self._order.log_group}),
-            ("CreateLogStream", self._log_names),
-        ):
-            with contextlib.suppress(ResourceExistsException):
-                self._logs(operation, **names)
-
-    @property
-    def _log_names(self) -> dict[str, str]:
-        return {"logGroupName": self._order.log_group, "logStreamName": self._stream}
-
     def _put(self, data: bytes) -> None:
-        now = int(time.time() * 1000)
         for batch, _ in batches(data):
-            if not batch:
-                continue
-            events = [{"timestamp": now, "message": f"{message}\n"} for message in batch]
-            self._logs("PutLogEvents", **self._log_names, logEvents=events)
+            self._append(self._order.log_group, self._stream, [f"{message}\n" for message in batch])
 
 
 def _script(buildspec: str) -> str:

@@ -1,0 +1,1 @@
+"""CloudWatch Logs: `store` keeps groups, streams and events in a database, and `api` answers requests."""

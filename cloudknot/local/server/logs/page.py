@@ -1,0 +1,41 @@
+"""The page with a log stream, to which `LocalCloud.log_url` leads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+from wsgiref.types import StartResponse, WSGIEnvironment
+
+from cloudknot.aws.batch import LOG_GROUP, LogStream, log_pages
+from cloudknot.errors import ResourceDoesNotExistException
+from cloudknot.local import wsgi
+from cloudknot.local.iam.requests.received import OwnRoute, received
+from cloudknot.local.server.logs.api import Logs, LogsError
+
+
+class LogPage:
+    """The WSGI application that shows a log stream as text.
+
+    Parameters
+    ----------
+    logs : Logs
+    """
+
+    def __init__(self, logs: Logs) -> None:
+        self._logs = logs
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        route = received(environ).target
+        assert isinstance(route, OwnRoute)
+        stream = LogStream(route.query.get("group", LOG_GROUP), route.query.get("name", ""))
+        read: Callable[..., Any] = self._events
+        # Page by page: a log may be larger than the memory of this process.
+        pages = ("".join(f"{line}\n" for line in lines).encode() for lines, _ in log_pages(read, stream))
+        start_response(wsgi.STATUSES[200], [("Content-Type", "text/plain; charset=utf-8")])
+        return pages
+
+    def _events(self, **arguments: object) -> Any:
+        try:
+            return self._logs.respond("GetLogEvents", arguments)
+        except LogsError as error:
+            raise ResourceDoesNotExistException(error.args[1]) from error
