@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from botocore.session import Session
     from types_boto3_s3 import S3Client
 
-    from cloudknot.worker.s3.plain_requests import PlainRequests
+    from cloudknot.worker.s3.plain_requests import PlainBody, PlainRequests
     from cloudknot.worker.s3.range_file import Span
+    from cloudknot.worker.wire.buffers import Pieces
 
 T = TypeVar("T")
 
@@ -124,7 +125,7 @@ class Door:
         self._answered = False
         self._session: Session | None = None
         self._clients: dict[str, BaseClient] = {}
-        self._plain: PlainRequests | None = None
+        self._plain: tuple[S3Client, PlainRequests] | None = None
         self.owners = BucketOwners(self._find_account)
         """The owners that every request to S3 expects."""
         # Reentrant, because making a client makes the session under the same lock.
@@ -286,14 +287,30 @@ class Door:
         self._answered = self._answered or data is not None
         return data
 
+    def open_quickly(self, bucket: str, key: str, span: Span) -> PlainBody | None:
+        """Return the same bytes as `read_quickly`, while they arrive."""
+        body = self._plain_requests().open(bucket, key, span)
+        self._answered = self._answered or body is not None
+        return body
+
+    def put_quickly(
+        self, bucket: str, key: str, body: Pieces, headers: Mapping[str, str], query: Mapping[str, str] | None = None
+    ) -> str | None:
+        """Store an object or a part by one cheap request, and return its ETag; None if the caller should use boto3."""
+        etag = self._plain_requests().put(bucket, key, body, headers, query)
+        self._answered = self._answered or etag is not None
+        return etag
+
     def _plain_requests(self) -> PlainRequests:
         from cloudknot.worker.s3.plain_requests import PlainRequests
+        from cloudknot.worker.s3.server import server_of_client
 
         with self._lock:
             client = cast("S3Client", self.client("s3"))
-            if self._plain is None or self._plain.client is not client:
-                self._plain = PlainRequests(self.session(), client, self.session().user_agent(), self.owners)
-            return self._plain
+            if self._plain is None or self._plain[0] is not client:
+                server = server_of_client(self.session(), client)
+                self._plain = client, PlainRequests(server, self.session().user_agent(), self.owners)
+            return self._plain[1]
 
     def persist(self, service: str, operation: str, call: Callable[[], T]) -> T:
         """Return the result of ``call``, which reads the body of an answer and may be repeated; see `Door.call`."""

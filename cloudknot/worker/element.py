@@ -12,7 +12,6 @@ from contextlib import contextmanager, suppress
 from typing import cast
 
 from .program.load import Function, explain_missing_file, show_source
-from .s3.limits import PART_SIZE
 from .wire.buffers import PieceFile, Pieces, Unreadable, size_of
 from .wire.by_value import PYTHON
 from .wire.container import attempt_number
@@ -22,6 +21,8 @@ from .wire.objects.reducers import ValuePickler
 from .wire.pack import Envelope
 from .wire.seal import UnusableError
 
+LARGE_VALUE = 1024 * 1024
+"""Bytes of the largest pickle that is joined at once."""
 Load = Callable[[], object]
 """Returns the input of an element. Raises any exception that unpickling it raises."""
 # getrusage reports bytes on macOS, and kibibytes on Linux.
@@ -136,8 +137,8 @@ def _pickle_value(value: object) -> tuple[int, bytes, Pieces]:
         add_note(error, f"The result has the type {type(value).__module__}.{type(value).__qualname__}.")
         return UNPICKLABLE, failure_of(UNPICKLABLE, error).to_bytes(), ()
     pieces = file.pieces()
-    # A value of more than one upload part is stored from its own memory, without a copy.
-    return (VALUE, b"", pieces) if size_of(pieces) > PART_SIZE else (VALUE, b"".join(pieces), ())
+    # A large value is stored from its own memory, without a copy.
+    return (VALUE, b"", pieces) if size_of(pieces) > LARGE_VALUE else (VALUE, b"".join(pieces), ())
 
 
 def not_loaded(error: BaseException) -> Envelope:

@@ -8,15 +8,18 @@ from __future__ import annotations
 import os
 import threading
 import time
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 
 from .element import stop_signal
+from .s3.limits import PART_SIZE
 from .stored_run import StoredRun
+from .wire.buffers import size_of
 from .wire.container import attempt_number
 from .wire.failure import DAMAGED
 from .wire.keys import Location
-from .wire.pack import NO_OUTCOME, Envelope, Origin, Pack, head_of, pack
+from .wire.pack import NO_OUTCOME, Envelope, Origin, Pack, head_of, pack_pieces
 from .wire.pack_order import Gaps, location_in, read_head
 from .wire.seal import UnusableError
 
@@ -71,6 +74,8 @@ class ResultWriter:
 
     def _add(self, index: int, envelope: Envelope, last: bool) -> None:
         # A large value is stored from its own memory, which the function may change when it goes on.
+        if envelope.pieces and not last and size_of(envelope.pieces) <= PART_SIZE:
+            envelope = replace(envelope, payload=b"".join(envelope.pieces), pieces=())
         if envelope.pieces:
             with self._storing:
                 self._store()
@@ -152,9 +157,8 @@ class ResultWriter:
         keys = self._run.keys
         origin = Origin(keys.run_id, location, attempt_number(os.environ))
         if pieces := envelopes[-1].pieces:
-            pieces = [head_of(envelopes, origin), *pieces]
-            return self._run.s3.write_large(keys.bucket, keys.output(*location), pieces)
-        return self._run.write(keys.output(*location), pack(envelopes, origin))
+            return self._run.write(keys.output(*location), head_of(envelopes, origin), *pieces)
+        return self._run.write(keys.output(*location), *pack_pieces(envelopes, origin))
 
 
 def stored_kinds(run: StoredRun, location: Location) -> bytes:

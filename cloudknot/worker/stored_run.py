@@ -90,6 +90,6 @@ class StoredRun:
 
         return self.s3.load(self.keys.bucket, key, start, end, unpickle)
 
-    def write(self, key: str, body: bytes) -> bool:
+    def write(self, key: str, *body: Buffer) -> bool:
         """Store one of the run's objects, unless its key exists already. See `S3.write`."""
         return self.s3.write(self.keys.bucket, key, body)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
 from itertools import islice
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
 from cloudknot.aws import clients
 from cloudknot.aws.s3.bucket import Bucket
@@ -22,11 +22,10 @@ from cloudknot.errors import (
     ResourceDoesNotExistException,
     ResourceExistsException,
 )
-from cloudknot.worker.s3.range_file import RangeFile, Span, span_of
+from cloudknot.worker.s3.range_file import Body, RangeFile, Span, span_of
 from cloudknot.worker.s3.upload import ObjectName, Upload, encryption
 
 if TYPE_CHECKING:
-    from botocore.response import StreamingBody
     from types_boto3_s3.type_defs import (
         DeleteTypeDef,
         ListObjectsV2OutputTypeDef,
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     )
 
     from cloudknot.aws.door import Door
+    from cloudknot.worker.wire.buffers import Pieces
 
 
 BATCH = 1000
@@ -82,6 +82,7 @@ class Storage:
             door, bucket, region, sse=sse, has_default_name=has_default_name, is_foreign=is_foreign
         )
         self._encryption = encryption(sse)
+        self._sse_header = {"x-amz-server-side-encryption": sse} if sse else {}
         self._ready = False
         self._lock = forks.renewed(threading.Lock())
 
@@ -108,7 +109,13 @@ class Storage:
 
     def put(self, key: str, body: bytes) -> None:
         """Store one object."""
-        self._s3.put_object(**self._name(key), **self._encryption, Body=body)
+        if self._put_quickly(self._name(key), [body], self._sse_header, {}) is None:
+            self._s3.put_object(**self._name(key), **self._encryption, Body=body)
+
+    def _put_quickly(
+        self, name: ObjectName, body: Pieces, headers: Mapping[str, str], query: Mapping[str, str]
+    ) -> str | None:
+        return self._door.put_quickly(name["Bucket"], name["Key"], body, headers, query)
 
     def put_new(self, key: str, body: bytes) -> bool:
         """Store one object unless the key is taken. Return whether the stored object has this body."""
@@ -144,16 +151,20 @@ class Storage:
         return self._range(key, start, end).buffered()
 
     def _range(self, key: str, start: int, end: int | None) -> RangeFile:
-        def request(span: Span) -> StreamingBody:
+        def request(span: Span) -> Body:
+            # botocore takes several copies of each byte, and a plain request none.
+            body = self._door.open_quickly(self.bucket, key, span)
+            if body is not None:
+                return body
             try:
-                return self._s3.get_object(**self._name(key), **span)["Body"]
+                return cast(Body, self._s3.get_object(**self._name(key), **span)["Body"])
             except PermissionDeniedError as error:
                 found = self._missing_or(error, key)
                 if found is error:
                     raise  # an error must not be its own cause
                 raise found from error
 
-        def persist(call: Callable[[], bytes]) -> bytes:
+        def persist(call: Callable[[], bytes | int]) -> bytes | int:
             return self._door.persist("s3", "get_object", call)
 
         return RangeFile(request, persist, start, end)
@@ -193,7 +204,7 @@ class Storage:
 
     def uploading(self, key: str) -> Upload:
         """Return a context manager that writes one object. The object is stored when the context ends."""
-        return Upload(self._s3, self._name(key), self._encryption)
+        return Upload(self._s3, self._name(key), self._encryption, put=self._put_quickly)
 
     def keys(self, prefix: str, after: str = "") -> Iterator[str]:
         """Yield the keys under a prefix that sort after ``after``, in S3's order, 1,000 for each request."""

@@ -8,11 +8,13 @@ botocore session raise errors in these cases. `retries` repeats the call after s
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import IncompleteReadError
 from botocore.parsers import ResponseParserError, ResponseParserFactory
+
+from .plain_requests import is_from_aws
 
 if TYPE_CHECKING:
     from botocore.awsrequest import AWSResponse
@@ -75,12 +77,6 @@ def check_answers(session: Session, needed: Members) -> None:
     # Before the parser and before the handlers that follow redirects.
     session.register("before-parse", _checking_origin(needed))
     session.register("after-call", _checking_members(needed))
-
-
-def is_from_aws(headers: Iterable[str]) -> bool:
-    """Return whether an answer with these names of headers is from AWS. Each answer names the id of its request."""
-    # S3 sends x-amz-request-id, other services send x-amzn-RequestId.
-    return any(name.lower().startswith("x-amz") for name in headers)
 
 
 def _check_length(**event: Any) -> None:

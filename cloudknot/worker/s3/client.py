@@ -1,7 +1,7 @@
 """The worker's S3 client: it reads byte ranges and stores packs.
 
 `connect` makes one client for each environment. The embedded cloud's fork server calls it before it forks, so that a
-fork need not make its own.
+fork need not make its own. boto3 is imported when a request needs it, and most jobs on the embedded cloud never do.
 """
 
 from __future__ import annotations
@@ -9,26 +9,22 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, BinaryIO, TypeVar, Unpack, cast
 
-import boto3
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
-from botocore.session import get_session
-
 from ..wire import buffers
-from ..wire.buffers import Pieces, Unreachable, Unreadable
-from .answers import S3_MEMBERS, check_answers
+from ..wire.buffers import Pieces, Unreachable, Unreadable, size_of
 from .limits import CONNECT_TIMEOUT, READ_TIMEOUT
 from .owners import BucketOwners
 from .plain_requests import WORKER_AGENT, PlainRequests
-from .range_file import RangeFile, Span, span_of
-from .retries import NO_RETRIES, PRECONDITION_FAILED, Persistence, code_of, trouble_of
-from .upload import ObjectName, Upload, encryption
+from .range_file import Body, RangeFile, Span, span_of
+from .retries import NO_RETRIES, PRECONDITION_FAILED, Persistence, code_of, is_botocore_error, trouble_of
+from .server import server_of_client, server_of_variables
 
 if TYPE_CHECKING:
-    from botocore.response import StreamingBody
+    import boto3
+    from botocore.config import Config
+    from botocore.session import Session
     from types_boto3_s3 import S3Client
     from types_boto3_s3.type_defs import AbortMultipartUploadRequestTypeDef, ListObjectsV2RequestTypeDef, ObjectTypeDef
 
@@ -37,6 +33,8 @@ T = TypeVar("T")
 # Longer than the client's, because a result may have taken hours and is lost if it cannot be stored.
 PATIENCE = 600.0
 """Seconds for which a failing request is repeated."""
+WHOLE_BODY = 1024 * 1024
+"""Bytes of the largest body that boto3 sends whole, from a copy. Larger ones are sent in parts."""
 _SETTINGS = (
     "AWS_ENDPOINT_URL",
     "AWS_REGION",
@@ -92,20 +90,60 @@ def connect() -> S3:
 
 @cache
 def _connect(settings: tuple[str | None, ...]) -> S3:
-    # Not boto3's default session, which would keep the credentials of an environment that has changed since.
-    session = get_session()
-    check_answers(session, S3_MEMBERS)
-    config = Config(
-        retries=NO_RETRIES,
-        connect_timeout=CONNECT_TIMEOUT,
-        read_timeout=READ_TIMEOUT,
-        user_agent_extra=WORKER_AGENT,
-    )
-    boto3_session = boto3.Session(botocore_session=session)
-    owners = BucketOwners(lambda: _persist(boto3_session.client("sts", config=config).get_caller_identity)["Account"])
-    client = boto3_session.client("s3", config=config)
-    owners.guard(client)
-    return S3(client, PlainRequests(session, client, WORKER_AGENT, owners), owners)
+    made = _Boto3()
+    owners = BucketOwners(made.find_account)
+    made.owners = owners
+    server = server_of_variables(os.environ) or server_of_client(made.session, made.client())
+    return S3(made.client, PlainRequests(server, WORKER_AGENT, owners), owners)
+
+
+class _Boto3:
+    """The clients of boto3 for one environment, made at their first use."""
+
+    owners: BucketOwners
+
+    @cached_property
+    def session(self) -> Session:
+        from botocore.session import get_session
+
+        from .answers import S3_MEMBERS, check_answers
+
+        # Not boto3's default session, which would keep the credentials of an environment that has changed since.
+        session = get_session()
+        check_answers(session, S3_MEMBERS)
+        return session
+
+    @cached_property
+    def _boto3_session(self) -> boto3.Session:
+        import boto3
+
+        return boto3.Session(botocore_session=self.session)
+
+    @cached_property
+    def _config(self) -> Config:
+        from botocore.config import Config
+
+        return Config(
+            retries=NO_RETRIES,
+            connect_timeout=CONNECT_TIMEOUT,
+            read_timeout=READ_TIMEOUT,
+            user_agent_extra=WORKER_AGENT,
+        )
+
+    def find_account(self) -> str:
+        """Return the account of the credentials."""
+        client = self._boto3_session.client("sts", config=self._config)
+        return str(_persist(client.get_caller_identity)["Account"])
+
+    def client(self) -> S3Client:
+        """Return the client of S3."""
+        return self._client
+
+    @cached_property
+    def _client(self) -> S3Client:
+        client: S3Client = self._boto3_session.client("s3", config=self._config)
+        self.owners.guard(client)
+        return client
 
 
 @dataclass(frozen=True)
@@ -114,19 +152,25 @@ class S3:
 
     Attributes
     ----------
-    client : S3Client
+    make_client : callable
+        Returns the client of boto3.
     plain : PlainRequests
-        Tried first for small objects.
+        Tried first.
     owners : BucketOwners
         The owners that every request expects.
     sse : {None, "AES256", "aws:kms"}
         Server-side encryption requested for every object. None leaves it to the bucket.
     """
 
-    client: S3Client
+    make_client: Callable[[], S3Client]
     plain: PlainRequests
     owners: BucketOwners
     sse: str | None = None
+
+    @property
+    def client(self) -> S3Client:
+        """The client of boto3."""
+        return self.make_client()
 
     @property
     def _persistent(self) -> S3Client:
@@ -138,38 +182,43 @@ class S3:
             return b""
         span = span_of(start, end)
         data = self.plain.get(bucket, key, span)
-        return _persist(lambda: self._body(bucket, key, span).read()) if data is None else data
+        return _persist(lambda: self._body_of_boto3(bucket, key, span).read()) if data is None else data
 
-    def _body(self, bucket: str, key: str, span: Span) -> StreamingBody:
-        return self.client.get_object(Bucket=bucket, Key=key, **span)["Body"]
+    def _body(self, bucket: str, key: str, span: Span) -> Body:
+        body = self.plain.open(bucket, key, span)
+        return self._body_of_boto3(bucket, key, span) if body is None else body
 
-    def write(self, bucket: str, key: str, body: bytes) -> bool:
+    def _body_of_boto3(self, bucket: str, key: str, span: Span) -> Body:
+        return cast(Body, self.client.get_object(Bucket=bucket, Key=key, **span)["Body"])
+
+    def write(self, bucket: str, key: str, body: Pieces) -> bool:
         """Store an object, unless its key exists already. Return False if it does.
 
-        After a lost answer, the existing object may be this one.
+        After a lost answer, the existing object may be this one. The pieces of a large body are not copied.
         """
         headers = {"x-amz-server-side-encryption": self.sse} if self.sse else {}
-        if self.plain.put(bucket, key, body, {**headers, "If-None-Match": "*"}):
+        if self.plain.put(bucket, key, body, {**headers, "If-None-Match": "*"}) is not None:
             return True
-        try:
-            self._persistent.put_object(Bucket=bucket, Key=key, Body=body, IfNoneMatch="*", **encryption(self.sse))
-        except ClientError as error:
-            if code_of(error) != PRECONDITION_FAILED:
-                raise
-            return False
-        return True
+        from botocore.exceptions import ClientError
 
-    def write_large(self, bucket: str, key: str, pieces: Pieces) -> bool:
-        """Store an object as `write` does, in parts. Only one part is in memory besides the pieces."""
-        name: ObjectName = {"Bucket": bucket, "Key": key}
         try:
-            with Upload(self._persistent, name, encryption(self.sse), only_new=True, parallel=1) as upload:
-                for piece in pieces:
-                    upload.write(piece)
+            return self._write_by_boto3(bucket, key, body)
         except ClientError as error:
             if code_of(error) != PRECONDITION_FAILED:
                 raise
             return False
+
+    def _write_by_boto3(self, bucket: str, key: str, body: Pieces) -> bool:
+        from .upload import ObjectName, Upload, encryption
+
+        name: ObjectName = {"Bucket": bucket, "Key": key}
+        if size_of(body) <= WHOLE_BODY:
+            self._persistent.put_object(**name, Body=b"".join(body), IfNoneMatch="*", **encryption(self.sse))
+            return True
+        # Only one part is in memory besides the pieces.
+        with Upload(self._persistent, name, encryption(self.sse), only_new=True, parallel=1) as upload:
+            for piece in body:
+                upload.write(piece)
         return not upload.kept_other
 
     def load(
@@ -186,7 +235,9 @@ class S3:
         def insist(call: Callable[[], T]) -> T:
             try:
                 return _persist(call)
-            except (ClientError, BotoCoreError, OSError) as error:
+            except Exception as error:
+                if not is_botocore_error(error):
+                    raise
                 raise Unreadable(
                     f"s3://{bucket}/{key} cannot be read: {error}. The run may have been clobbered, or the job's role "
                     "may lack access to the bucket, or the bucket belongs to another AWS account."

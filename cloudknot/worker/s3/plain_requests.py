@@ -1,46 +1,45 @@
-"""A fast path for small S3 requests: botocore's credentials with the standard library's HTTP client.
+"""A fast path for S3 requests: the standard library's HTTP client, without boto3.
 
-A request that does not succeed here is left to boto3. Client and worker read small objects
-in this way, and the worker also stores its packs. This module uses only public names of botocore.
+A request that does not succeed here is left to boto3. Client and worker read and store objects in this way.
 """
 
 # boto3's own way through its service model takes three times the CPU of such a request. In a process that was forked
 # for a single element, it touches so many memory pages that copying them takes most of the several milliseconds of the
 # first request. botocore's own HTTP session is no alternative: with it, a small GET takes 1.7 times the CPU. For the
-# same reason the signature is made by `signature`: botocore's signer touches 220 pages, and it 20.
+# same reason the signature is made by `signature`: botocore's signer touches 220 pages, and it 20. Large bodies go
+# from the memory of their owner to the socket, and from the socket to that of their reader, without a copy.
 
 from __future__ import annotations
 
 import os
 import select
 import socket
-import ssl
 import sys
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
-from botocore.httpsession import get_cert_path
-from botocore.utils import get_environ_proxies
-
-from .answers import is_from_aws
+from ..wire.buffers import Pieces, size_of
 from .limits import CONNECT_TIMEOUT, READ_TIMEOUT
 from .owners import HEADER, BucketOwners
 from .range_file import Span
-from .retries import is_botocore_error
-from .signature import signed_headers
+from .server import Server
+from .signature import UNSIGNED, sha256_of, signed_headers
 
 if TYPE_CHECKING:
-    from botocore.session import Session
-    from types_boto3_s3 import S3Client
+    import ssl
+
+    from _typeshed import WriteableBuffer
 
 WORKER_AGENT = "cloudknot-worker"
 """The worker's user agent. The embedded cloud counts its requests by it."""
-BODY_LIMIT = 1024 * 1024
-"""Bytes of the largest body that is signed as a whole. boto3 streams larger ones with a checksum."""
+SIGNED_BODY = 1024 * 1024
+"""Bytes of the largest body whose digest is signed on every way."""
+LARGEST_BODY = 256 * 1024 * 1024
+"""Bytes of the largest body in one request, because a failed request is repeated as a whole."""
 WARM_UP = "cloudknot-warm-up"
 """The bucket of the request that warms a process up. It need not exist."""
 MAX_IDLE = 64
@@ -50,17 +49,20 @@ REFUSALS = frozenset({301, 307, 400, 403})
 """Statuses that end this fast path. boto3 makes all further requests."""
 
 
+def is_from_aws(headers: Iterable[str]) -> bool:
+    """Return whether an answer with these names of headers is from AWS. Each answer names the id of its request."""
+    # S3 sends x-amz-request-id, other services send x-amzn-RequestId.
+    return any(name.lower().startswith("x-amz") for name in headers)
+
+
 class PlainRequests:
-    """Requests to the server of one S3 client, from any thread or forked process.
+    """Requests to one S3 server, from any thread or forked process.
 
     After a refusal or a failed connection, this object sends no more requests.
 
     Parameters
     ----------
-    session : botocore.session.Session
-        Provides the certificates and the credentials, and renews the latter.
-    client : boto3 client of S3
-        Provides endpoint, region and proxies.
+    server : Server
     agent : str
         The user agent.
     owners : BucketOwners
@@ -71,29 +73,47 @@ class PlainRequests:
 
     def __init__(
         self,
-        session: Session,
-        client: S3Client,
+        server: Server,
         agent: str,
         owners: BucketOwners,
         connect: Callable[[str], HTTPConnection] | None = None,
     ) -> None:
-        self.client = client
-        self._session, self._agent, self._owners = session, agent, owners
-        self._url = client.meta.endpoint_url.rstrip("/")
-        self._host, self._path = urlsplit(self._url).netloc, urlsplit(self._url).path
-        self._region = client.meta.region_name
-        self._connections = _Connections(self._url, self._connect if connect is None else connect)
-        self._is_usable = not _needs_boto3(client)
+        self._server, self._agent, self._owners = server, agent, owners
+        self._path = urlsplit(server.url).path
+        self._connections = _Connections(server.url, self._connect if connect is None else connect)
+        self._is_usable = server.is_direct
 
     def get(self, bucket: str, key: str, span: Span) -> bytes | None:
         """Return the bytes ``span`` of an object, or None if the caller should try GetObject."""
-        answer = self._send("GET", bucket, key, {"Range": span["Range"]} if span else {})
-        return answer[1] if answer is not None and answer[0] == (206 if span else 200) else None
+        answer = self._send("GET", bucket, key, _range_header(span))
+        if answer is None:
+            return None
+        data = answer.read_all()
+        return data if answer.status == (206 if span else 200) else None
 
-    def put(self, bucket: str, key: str, body: bytes, headers: Mapping[str, str]) -> bool:
-        """Store an object. Return False if the caller should try PutObject."""
-        answer = self._send("PUT", bucket, key, headers, body) if len(body) <= BODY_LIMIT else None
-        return answer is not None and answer[0] == 200
+    def open(self, bucket: str, key: str, span: Span) -> PlainBody | None:
+        """Return the bytes ``span`` of an object as they arrive, or None if the caller should try GetObject."""
+        answer = self._send("GET", bucket, key, _range_header(span))
+        if answer is None or answer.status == (206 if span else 200):
+            return answer
+        answer.read_all()
+        return None
+
+    def put(
+        self, bucket: str, key: str, body: Pieces, headers: Mapping[str, str], query: Mapping[str, str] | None = None
+    ) -> str | None:
+        """Store an object, or with a query a part of one. Return its ETag, or None if the caller should use boto3.
+
+        Neither joins nor copies the pieces of a large body.
+        """
+        size = size_of(body)
+        is_signed = size <= SIGNED_BODY
+        if size > LARGEST_BODY or not (is_signed or self._server.protects_bodies):
+            return None
+        answer = self._send("PUT", bucket, key, headers, [b"".join(body)] if is_signed else body, query)
+        if answer is None or answer.read_all() is None or answer.status != 200:
+            return None
+        return answer.etag
 
     def warm_up(self) -> None:
         """Load the modules and credentials that a request needs, before this process forks. Leaves no connection."""
@@ -102,59 +122,66 @@ class PlainRequests:
         self.get(WARM_UP, "nothing", {})
         self.close()
         # This request for an object that does not exist may be refused. Requests for real objects may succeed.
-        self._is_usable = not _needs_boto3(self.client)
+        self._is_usable = self._server.is_direct
 
     def close(self) -> None:
         """Close the idle connections."""
         self._connections.close()
 
     def _send(
-        self, method: str, bucket: str, key: str, headers: Mapping[str, str], body: bytes = b""
-    ) -> tuple[int, bytes] | None:
-        """Return status and body of an answer by S3, or None without one."""
+        self,
+        method: str,
+        bucket: str,
+        key: str,
+        headers: Mapping[str, str],
+        body: Pieces = (),
+        query: Mapping[str, str] | None = None,
+    ) -> PlainBody | None:
+        """Send a request. Return S3's answer, of which only the headers have been read, or None without one."""
         # The bucket goes into the path, so that all requests share the connections to one host.
         path = f"{self._path}/{bucket}/{quote(key, safe='/~')}"
-        signed = self._signed(method, bucket, path, headers, body)
+        signed = self._signed(method, bucket, path, headers, body, query or {})
         connection = self._connection() if signed else None
         if signed is None or connection is None:
             return None
         try:
-            connection.request(method, path, body or None, signed)
+            target = f"{path}?{urlencode(sorted(query.items()), quote_via=quote, safe='~')}" if query else path
+            connection.request(method, target, body[0] if len(body) == 1 else body or None, signed)
             answer = connection.getresponse()
-            data = answer.read()
         except (OSError, HTTPException):
             connection.close()
             return None
-        # An answer that broke off is shorter than its length, and a login page is not by S3. boto3 sends the request
-        # again, and raises an error if that happens again.
-        is_whole = "Transfer-Encoding" in answer.headers or answer.headers["Content-Length"] == str(len(data))
-        is_by_s3 = is_from_aws(answer.headers.keys()) and (answer.status >= 300 or "ETag" in answer.headers)
-        if not is_whole or not is_by_s3:
+        # A login page is not by S3. boto3 sends the request again, and raises an error if that happens again.
+        if not is_from_aws(answer.headers.keys()) or (answer.status < 300 and "ETag" not in answer.headers):
             connection.close()
             return None
-        self._connections.put_back(connection)
         if answer.status in REFUSALS:
             self._is_usable = False
-        return answer.status, data
+        return PlainBody(answer, connection, self._connections)
 
     def _signed(
-        self, method: str, bucket: str, path: str, headers: Mapping[str, str], body: bytes
+        self,
+        method: str,
+        bucket: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: Pieces,
+        query: Mapping[str, str],
     ) -> dict[str, str] | None:
         """Return the headers with a signature, or None if credentials are missing or cannot be fetched now."""
         if not self._is_usable:
             return None
-        try:
-            credentials = self._session.get_credentials()
-            if credentials is None:
-                return None
-            frozen = credentials.get_frozen_credentials()
-        except Exception as error:
-            if not is_botocore_error(error):
-                raise
+        credentials = self._server.credentials()
+        if credentials is None:
             return None
-        expected = {"Host": self._host, HEADER: self._owners.of(bucket), **headers}
-        signed = signed_headers(method, path, expected, body, frozen, self._region)
-        return {"User-Agent": self._agent, **signed}
+        expected = {"Host": self._server.host, HEADER: self._owners.of(bucket), **headers}
+        size = size_of(body)
+        # Every object of cloudknot has its own checksums, which its reader compares. A digest of a large body would
+        # only protect it on a network without TLS.
+        digest = UNSIGNED if size > SIGNED_BODY else sha256_of(body)
+        signed = signed_headers(method, path, expected, digest, credentials, self._server.region, query=query)
+        length = {"Content-Length": str(size)} if method == "PUT" else {}
+        return {"User-Agent": self._agent, **signed, **length}
 
     def _connection(self) -> HTTPConnection | None:
         try:
@@ -173,19 +200,85 @@ class PlainRequests:
     @cached_property
     def _tls(self) -> ssl.SSLContext:
         """The certificates that boto3 trusts."""
+        import ssl
+
         # All connections share the context, because loading it takes longer than a request.
-        own = self._session.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
-        return ssl.create_default_context(cafile=own or get_cert_path(True))
+        return ssl.create_default_context(cafile=self._server.certificates())
 
 
-def _needs_boto3(client: S3Client) -> bool:
-    """Return whether requests need a proxy or a client certificate. Only boto3 supports these."""
-    url = client.meta.endpoint_url
-    # The type stubs lack these options of botocore's `Config`.
-    proxies, certificate = client.meta.config.proxies, client.meta.config.client_cert  # type: ignore[attr-defined]
-    if proxies is None:
-        proxies = get_environ_proxies(url)
-    return bool(proxies.get(urlsplit(url).scheme) or certificate)
+def _range_header(span: Span) -> dict[str, str]:
+    return {"Range": span["Range"]} if span else {}
+
+
+class PlainBody:
+    """An answer of S3 whose body is read as it arrives. A connection whose answer was read is used again.
+
+    Attributes
+    ----------
+    status : int
+    etag : str
+        Empty if the answer has none.
+    """
+
+    def __init__(self, answer: HTTPResponse, connection: HTTPConnection, connections: _Connections) -> None:
+        self._answer, self._connection, self._connections = answer, connection, connections
+        self.status, self.etag = answer.status, str(answer.headers.get("ETag", ""))
+        length = answer.headers.get("Content-Length", "")
+        self._has_length = length.isdecimal() or "Transfer-Encoding" in answer.headers
+        self._left: int | None = int(length) if length.isdecimal() else None
+
+    def read_all(self) -> bytes | None:
+        """Return the whole body, or None if the answer broke off."""
+        try:
+            data = self._answer.read()
+        except (OSError, HTTPException):
+            data = None
+        # An answer that broke off is shorter than its length.
+        if data is None or not self._has_length or self._left not in (None, len(data)):
+            self.close()
+            return None
+        self._left = 0
+        self._put_back()
+        return data
+
+    def read(self, size: int | None = None) -> bytes:
+        """Return up to ``size`` bytes, or all. Raises OSError if the answer breaks off."""
+        if size is None:
+            data = self.read_all()
+            if data is None:
+                raise ConnectionResetError("S3's answer broke off")
+            return data
+        buffer = bytearray(size if self._left is None else min(size, self._left))
+        return bytes(buffer[: self.readinto(buffer)])
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        """Read bytes into a buffer, and return their number; 0 at the end. Raises OSError if the answer breaks off."""
+        if self._left == 0:
+            return 0
+        try:
+            count = self._answer.readinto(buffer)
+        except (OSError, HTTPException) as error:
+            self.close()
+            raise ConnectionResetError("S3's answer broke off") from error
+        if not count and (self._left or not self._has_length):
+            self.close()
+            raise ConnectionResetError("S3's answer broke off")
+        if self._left is not None:
+            self._left -= count
+            if not self._left:
+                self._put_back()
+        return count
+
+    def _put_back(self) -> None:
+        self._answer.close()
+        self._connections.put_back(self._connection)
+
+    def close(self) -> None:
+        """End an answer. Its connection is closed unless all was read."""
+        if self._left != 0:
+            self._left = 0
+            self._answer.close()
+            self._connection.close()
 
 
 class _Connections:

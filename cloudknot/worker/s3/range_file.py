@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from typing import TYPE_CHECKING, BinaryIO, TypedDict, cast
+from typing import TYPE_CHECKING, BinaryIO, Protocol, TypedDict, TypeVar, cast
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
-    from botocore.response import StreamingBody
+
+T = TypeVar("T", bytes, int)
 
 READ_SIZE = 256 * 1024
 """Bytes of an answer that are read at a time."""
+BUFFER_SIZE = 64 * 1024
+"""Bytes of the buffer. Longer reads go past it, straight to the memory of the reader."""
+
+
+class Body(Protocol):
+    """The body of an answer: botocore's, or that of a plain request."""
+
+    def read(self, size: int | None = None, /) -> bytes: ...
+    def readinto(self, buffer: memoryview, /) -> int: ...
+    def close(self) -> None: ...
 
 
 class Span(TypedDict, total=False):
@@ -40,13 +51,13 @@ class RangeFile(io.RawIOBase):
 
     def __init__(
         self,
-        request: Callable[[Span], StreamingBody],
-        persist: Callable[[Callable[[], bytes]], bytes],
+        request: Callable[[Span], Body],
+        persist: Callable[[Callable[[], bytes | int]], bytes | int],
         start: int = 0,
         end: int | None = None,
     ) -> None:
         self._request, self._persist, self._position, self._end = request, persist, start, end
-        self._body: StreamingBody | None = request(self._span())
+        self._body: Body | None = request(self._span())
 
     def _span(self) -> Span:
         """Return the bytes that have not been read yet."""
@@ -54,30 +65,25 @@ class RangeFile(io.RawIOBase):
 
     def buffered(self) -> BinaryIO:
         """Return a buffered file, as unpicklers need it."""
-        return cast(BinaryIO, io.BufferedReader(self, READ_SIZE))
+        return cast(BinaryIO, io.BufferedReader(self, BUFFER_SIZE))
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: WriteableBuffer) -> int:
-        view = memoryview(buffer).cast("B")
-        data = self._read(min(len(view), READ_SIZE))
-        view[: len(data)] = data
-        return len(data)
+        view = memoryview(buffer).cast("B")[:READ_SIZE]
+        return cast(int, self._persist(lambda: self._read_on(lambda body: body.readinto(view))))
 
     def readall(self) -> bytes:
-        return self._read(None)
+        return cast(bytes, self._persist(lambda: self._read_on(lambda body: body.read(None))))
 
-    def _read(self, size: int | None) -> bytes:
-        return self._persist(lambda: self._read_on(size))
-
-    def _read_on(self, size: int | None) -> bytes:
+    def _read_on(self, read: Callable[[Body], T]) -> T:
         if self._body is None:
             self._body = self._request(self._span())
         # The body is dropped before it is read, so that after an error the next try requests the rest anew.
         body, self._body = self._body, None
-        data = body.read(size)
-        self._body, self._position = body, self._position + len(data)
+        data = read(body)
+        self._body, self._position = body, self._position + (data if isinstance(data, int) else len(data))
         return data
 
     def close(self) -> None:

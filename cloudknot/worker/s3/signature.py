@@ -1,4 +1,4 @@
-"""AWS Signature Version 4 for S3 requests without a query, by the standard library alone.
+"""AWS Signature Version 4 for S3 requests, by the standard library alone.
 
 See the Amazon S3 API reference, "Authenticating requests: using the Authorization header". A test compares the
 signatures with botocore's.
@@ -11,20 +11,32 @@ import hmac
 import time
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from urllib.parse import quote
 
-if TYPE_CHECKING:
-    from botocore.credentials import ReadOnlyCredentials
+from ..wire.buffers import Pieces
+from .server import Credentials
+
+UNSIGNED = "UNSIGNED-PAYLOAD"
+"""In place of the digest of a body that the signature does not cover."""
+
+
+def sha256_of(body: Pieces) -> str:
+    """Return the digest of joined pieces."""
+    digest = hashlib.sha256()
+    for piece in body:
+        digest.update(piece)
+    return digest.hexdigest()
 
 
 def signed_headers(
     method: str,
     path: str,
     headers: Mapping[str, str],
-    body: bytes,
-    credentials: ReadOnlyCredentials,
+    digest: str,
+    credentials: Credentials,
     region: str,
     now: float | None = None,
+    query: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """Return the headers of a request with its signature.
 
@@ -34,22 +46,25 @@ def signed_headers(
         The path is encoded, as it is sent.
     headers : mapping
         With ``Host``. The signature covers all of them.
-    body : bytes
-    credentials : ReadOnlyCredentials
+    digest : str
+        The SHA-256 of the body, or `UNSIGNED`.
+    credentials : Credentials
     region : str
     now : float, optional
         The seconds since 1970. Default: the current time.
+    query : mapping, optional
+        The parameters in the URL.
     """
     timestamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
-    digest = hashlib.sha256(body).hexdigest()
     signed = {**headers, "X-Amz-Date": timestamp, "X-Amz-Content-SHA256": digest}
     if credentials.token:
         signed["X-Amz-Security-Token"] = credentials.token
     lines = sorted((name.lower(), " ".join(value.split())) for name, value in signed.items())
     names = ";".join(name for name, _ in lines)
     canonical = "".join(f"{name}:{value}\n" for name, value in lines)
-    # The empty line is the query.
-    request = f"{method}\n{path}\n\n{canonical}\n{names}\n{digest}"
+    pairs = sorted((quote(name, safe="~"), quote(value, safe="~")) for name, value in (query or {}).items())
+    parameters = "&".join(f"{name}={value}" for name, value in pairs)
+    request = f"{method}\n{path}\n{parameters}\n{canonical}\n{names}\n{digest}"
     scope = f"{timestamp[:8]}/{region}/s3/aws4_request"
     text = f"AWS4-HMAC-SHA256\n{timestamp}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
     signature = hmac.digest(_key(credentials.secret_key, timestamp[:8], region), text.encode(), "sha256").hex()

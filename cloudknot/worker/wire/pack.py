@@ -103,16 +103,21 @@ NO_OUTCOME = Envelope(ABSENT, b"", 0.0, 0.0, 0)
 
 def pack(envelopes: Iterable[Envelope], origin: Origin) -> bytes:
     """Return the pack of the envelopes of consecutive elements."""
+    return b"".join(pack_pieces(envelopes, origin))
+
+
+def pack_pieces(envelopes: Iterable[Envelope], origin: Origin) -> Pieces:
+    """Return the pack of the envelopes of consecutive elements, without a copy of a single large payload."""
     # All entries come before the payloads, so that a short read shows which elements failed and how long they took.
     items = list(envelopes)
-    if items and len(items[-1].payload) > LARGE - CHECKSUM and not any(item.payload for item in items[:-1]):
-        return head_of(items, origin, [items[-1].payload]) + items[-1].payload
+    if items and not any(item.payload for item in items[:-1]):
+        return [head_of(items, origin, [items[-1].payload]), items[-1].payload]
     ends = accumulate(len(item.payload) for item in items)
     entries = b"".join(
         _ENTRY.pack(e.kind, crc32(e.payload), e.wall, e.cpu, e.peak, end) for e, end in zip(items, ends, strict=True)
     )
     payloads = b"".join(e.payload for e in items)
-    return b"".join([_header(origin, entries, crc32(payloads)), entries, payloads])
+    return [_header(origin, entries, crc32(payloads)), entries, payloads]
 
 
 def _header(origin: Origin, entries: bytes, all_payloads: int) -> bytes:

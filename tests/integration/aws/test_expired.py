@@ -12,6 +12,7 @@ from cloudknot.aws.door import Door
 from cloudknot.errors import CredentialsError
 from cloudknot.local.directory.state import read_state
 from cloudknot.worker.s3.plain_requests import PlainRequests
+from cloudknot.worker.s3.server import server_of_client
 
 
 @pytest.fixture
@@ -55,6 +56,6 @@ def test_plain_request_of_worker_returns_false_without_new_credentials(cloud, re
         def get_credentials(self):
             return RefreshableCredentials("a", "b", "c", soon, refresh, "test")
 
-    assert not PlainRequests(Session(), cloud.client("s3"), "test", cloud.door.owners).put(
-        cloud.bucket, "key", b"body", {}
+    assert not PlainRequests(server_of_client(Session(), cloud.client("s3")), "test", cloud.door.owners).put(
+        cloud.bucket, "key", [b"body"], {}
     )

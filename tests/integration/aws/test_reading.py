@@ -16,6 +16,7 @@ from cloudknot.aws.sdk.timestamps import parse_quickly
 from cloudknot.errors import CredentialsError, ResourceDoesNotExistException
 from cloudknot.worker.s3.owners import BucketOwners
 from cloudknot.worker.s3.plain_requests import PlainRequests
+from cloudknot.worker.s3.server import server_of_client
 from tests.faulty_cloud.cloud import FaultyCloud
 from tests.faulty_cloud.plan import Faults
 from tests.faulty_cloud.switches import FaultSwitches
@@ -48,7 +49,7 @@ def operations(cloud):
 
 @pytest.fixture
 def reads(cloud):
-    return PlainRequests(cloud.door.session(), cloud.client("s3"), "test", OWNERS)
+    return PlainRequests(server_of_client(cloud.door.session(), cloud.client("s3")), "test", OWNERS)
 
 
 def get_object_requests(cloud):
@@ -118,7 +119,12 @@ def test_plain_requests_need_only_clients_meta(cloud):
     class OtherClient:
         meta = cloud.door.client("s3").meta
 
-    assert PlainRequests(cloud.door.session(), OtherClient(), "test", OWNERS).get(cloud.bucket, "kept", {}) == b"x"
+    assert (
+        PlainRequests(server_of_client(cloud.door.session(), OtherClient()), "test", OWNERS).get(
+            cloud.bucket, "kept", {}
+        )
+        == b"x"
+    )
 
 
 def test_plain_request_goes_to_regions_endpoint_on_aws():
@@ -144,7 +150,10 @@ def test_plain_request_goes_to_regions_endpoint_on_aws():
 
     client = session.create_client("s3", region_name="eu-west-1")
     assert (
-        PlainRequests(session, client, "test", OWNERS, Connection).get("bucket", "a b", {"Range": "bytes=0-1"}) is None
+        PlainRequests(server_of_client(session, client), "test", OWNERS, Connection).get(
+            "bucket", "a b", {"Range": "bytes=0-1"}
+        )
+        is None
     )
     ((url, headers),) = sent
     assert url == "https://s3.eu-west-1.amazonaws.com/bucket/a%20b"
@@ -177,12 +186,14 @@ def test_plain_request_completes_although_concurrent_one_is_refused(cloud):
     class Session:
         def get_credentials(self):
             with FaultSwitches(cloud).on(Faults(refused="AccessDenied")):
-                other_reader = PlainRequests(cloud.door.session(), cloud.client("s3"), "test", OWNERS)
+                other_reader = PlainRequests(
+                    server_of_client(cloud.door.session(), cloud.client("s3")), "test", OWNERS
+                )
                 assert other_reader.get(cloud.bucket, "beside", {}) is None
                 reads._is_usable = other_reader._is_usable
             return cloud.door.session().get_credentials()
 
-    reads = PlainRequests(Session(), cloud.client("s3"), "test", OWNERS)
+    reads = PlainRequests(server_of_client(Session(), cloud.client("s3")), "test", OWNERS)
     assert reads.get(cloud.bucket, "beside", {}) == b"x"
     assert reads.get(cloud.bucket, "beside", {}) is None
 
@@ -193,7 +204,10 @@ def test_reader_without_credentials_sends_no_request(cloud):
             return None
 
     before = get_object_requests(cloud)
-    assert PlainRequests(Session(), cloud.client("s3"), "test", OWNERS).get(cloud.bucket, "beside", {}) is None
+    assert (
+        PlainRequests(server_of_client(Session(), cloud.client("s3")), "test", OWNERS).get(cloud.bucket, "beside", {})
+        is None
+    )
     assert get_object_requests(cloud) == before
 
 

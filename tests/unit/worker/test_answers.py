@@ -20,6 +20,7 @@ from cloudknot.worker.s3.answers import WrongAnswer, check_answers
 from cloudknot.worker.s3.owners import BucketOwners
 from cloudknot.worker.s3.plain_requests import PlainRequests
 from cloudknot.worker.s3.retries import NO_RETRIES, PRECONDITION_FAILED, Persistence, Trouble, code_of, trouble_of
+from cloudknot.worker.s3.server import server_of_client
 
 KEY = {"Bucket": "b", "Key": "k"}
 ETAG = 'ETag: "5d41402abc4b2a76b9719d911017c592"'
@@ -349,7 +350,7 @@ def test_call_is_repeated_until_its_answer_is_whole(call, server):
 
 @pytest.mark.parametrize("span", [{}, {"Range": "bytes=0-6"}], ids=["object", "range"])
 def test_plain_requests_reject_what_s3_did_not_send(session, client, server, span):
-    requests = PlainRequests(session, client("s3"), "test", BucketOwners(lambda: "123456789012"))
+    requests = PlainRequests(server_of_client(session, client("s3")), "test", BucketOwners(lambda: "123456789012"))
     good = answer("content", ETAG, status=206 if span else 200)
     server.answer = good
     assert requests.get("b", "k", span) == b"content"
@@ -365,7 +366,7 @@ def test_plain_requests_reject_what_s3_did_not_send(session, client, server, spa
 
 
 def test_plain_requests_count_nothing_as_stored_without_answer_by_s3(session, client, server):
-    requests = PlainRequests(session, client("s3"), "test", BucketOwners(lambda: "123456789012"))
+    requests = PlainRequests(server_of_client(session, client("s3")), "test", BucketOwners(lambda: "123456789012"))
     for data, is_stored in (
         (answer("", ETAG), True),
         (f"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {len(PAGE)}\r\n\r\n{PAGE}".encode(), False),
@@ -375,5 +376,5 @@ def test_plain_requests_count_nothing_as_stored_without_answer_by_s3(session, cl
         (answer("", ETAG), True),
     ):
         server.answer = data
-        assert requests.put("b", "k", b"x", {}) is is_stored
+        assert (requests.put("b", "k", [b"x"], {}) is not None) is is_stored
     requests.close()

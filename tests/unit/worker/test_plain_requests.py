@@ -1,14 +1,17 @@
 """Plain S3 requests leave unusual cases to boto3 and reuse connections. Pairs of local sockets stand in for these."""
 
+import hashlib
 import os
 import socket
+from http.client import HTTPResponse
 
 import pytest
 from botocore.config import Config
 from botocore.session import Session
 
 from cloudknot.worker.s3.owners import BucketOwners
-from cloudknot.worker.s3.plain_requests import BODY_LIMIT, MAX_IDLE, PlainRequests, _Connections
+from cloudknot.worker.s3.plain_requests import LARGEST_BODY, MAX_IDLE, SIGNED_BODY, PlainRequests, _Connections
+from cloudknot.worker.s3.server import Key, Server, server_of_client
 
 OWNERS = BucketOwners(lambda: "123456789012")
 
@@ -60,7 +63,9 @@ def connections():
 def is_requested(session, connections, config):
     """Return whether plain requests open a connection for a client with this configuration."""
     client = session.create_client("s3", region_name="eu-west-1", config=config)
-    assert PlainRequests(session, client, "test", OWNERS, connections).get("bucket", "key", {}) is None
+    assert (
+        PlainRequests(server_of_client(session, client), "test", OWNERS, connections).get("bucket", "key", {}) is None
+    )
     return bool(connections)
 
 
@@ -82,11 +87,15 @@ def test_plain_requests_use_certificates_of_boto3(session, connections, monkeypa
     """The error for a bundle that cannot be loaded comes from boto3."""
     (tmp_path / "bundle.pem").write_text("nonsense")
     monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "bundle.pem"))
-    requests = PlainRequests(session, session.create_client("s3", region_name="eu-west-1"), "test", OWNERS)
+    requests = PlainRequests(
+        server_of_client(session, session.create_client("s3", region_name="eu-west-1")), "test", OWNERS
+    )
     assert requests.get("bucket", "key", {}) is None
     monkeypatch.delenv("AWS_CA_BUNDLE")
     other_session = Session()
-    working = PlainRequests(other_session, other_session.create_client("s3", region_name="eu-west-1"), "test", OWNERS)
+    working = PlainRequests(
+        server_of_client(other_session, other_session.create_client("s3", region_name="eu-west-1")), "test", OWNERS
+    )
     assert working._connect("https://s3.eu-west-1.amazonaws.com").host == "s3.eu-west-1.amazonaws.com"
     # A context without a bundle would have no authorities.
     assert working._tls.cert_store_stats()["x509_ca"] > 50
@@ -108,7 +117,7 @@ def unreachable(session):
     """Return requests to an address without a server, and the list of the connections that they try to make."""
     attempts = UnreachableConnections()
     return PlainRequests(
-        session, session.create_client("s3", region_name="eu-west-1"), "test", OWNERS, attempts
+        server_of_client(session, session.create_client("s3", region_name="eu-west-1")), "test", OWNERS, attempts
     ), attempts
 
 
@@ -126,14 +135,60 @@ def test_failed_warm_up_does_not_disable_later_requests(unreachable):
     assert len(attempts) == 2
 
 
-def test_plain_requests_leave_large_bodies_to_boto3(session, connections):
+class Taking(Connection):
+    """A connection whose server takes a request and answers with an ETag."""
+
+    def request(self, method, path, body, headers):
+        self.requests.append((method, path, body, headers))
+
+    def getresponse(self):
+        answer = HTTPResponse(self.sock)
+        self.server.sendall(b'HTTP/1.1 200 OK\r\nx-amz-request-id: 1\r\nETag: "e"\r\nContent-Length: 0\r\n\r\n')
+        answer.begin()
+        return answer
+
+
+class TakingConnections(Connections):
+    def __call__(self, url):
+        self.append(Taking())
+        return self[-1]
+
+
+@pytest.mark.parametrize(
+    ("url", "is_sent"),
+    [
+        ("https://s3.eu-west-1.amazonaws.com", True),
+        ("http://127.0.0.1:4566", True),
+        ("http://localhost:4566", True),
+        ("http://192.168.0.7:9000", False),
+    ],
+)
+def test_large_body_is_sent_without_digest_only_where_no_network_can_change_it(url, is_sent):
+    server = Server(url, "eu-west-1", lambda: Key("AKIAIOSFODNN7EXAMPLE", "secret"))
+    taking = TakingConnections()
+    requests = PlainRequests(server, "test", OWNERS, taking)
+    pieces = [b"head", memoryview(bytes(SIGNED_BODY))]
+    assert requests.put("bucket", "key", pieces, {}) == ('"e"' if is_sent else None)
+    assert requests.put("bucket", "key", [b"small"], {}, {"partNumber": "1", "uploadId": "a b"}) == '"e"'
+    *large, (_, path, body, headers) = taking[0].requests
+    assert (path, body) == ("/bucket/key?partNumber=1&uploadId=a%20b", b"small")
+    assert headers["X-Amz-Content-SHA256"] == hashlib.sha256(b"small").hexdigest()
+    for _, _, body, headers in large:
+        # The same objects, so no copy was made.
+        assert body is pieces
+        assert headers["X-Amz-Content-SHA256"] == "UNSIGNED-PAYLOAD"
+        assert headers["Content-Length"] == str(SIGNED_BODY + 4)
+    assert len(large) == is_sent
+    taking[0].close()
+
+
+def test_plain_requests_leave_bodies_to_boto3_that_are_sent_in_parts(session, connections):
     requests = PlainRequests(
-        session, session.create_client("s3", region_name="eu-west-1"), "test", OWNERS, connections
+        Server("http://localhost", "eu-west-1", lambda: Key("a", "b")), "test", OWNERS, connections
     )
-    assert not requests.put("bucket", "key", bytes(BODY_LIMIT + 1), {})
+    piece = bytes(LARGEST_BODY // 16)
+    assert requests.put("bucket", "key", [piece] * 16 + [b"x"], {}) is None
     assert not connections
-    assert not requests.put("bucket", "key", bytes(BODY_LIMIT), {})
-    assert connections[0].requests == [("PUT", "/bucket/key")]
 
 
 def test_pool_reuses_returned_connection(connections):

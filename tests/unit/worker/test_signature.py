@@ -2,7 +2,7 @@
 
 import calendar
 import time
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import pytest
 from botocore.auth import S3SigV4Auth
@@ -11,7 +11,7 @@ from botocore.credentials import ReadOnlyCredentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloudknot.worker.s3.signature import signed_headers
+from cloudknot.worker.s3.signature import sha256_of, signed_headers
 
 HOST = "s3.eu-west-1.amazonaws.com"
 TIMESTAMP = "%Y%m%dT%H%M%SZ"
@@ -30,14 +30,19 @@ def by_botocore(method, path, headers, body, credentials):
     body=st.binary(max_size=100),
     token=st.none() | st.just("token/with+signs=="),
     first=st.integers(0, 9),
+    query=st.none()
+    | st.fixed_dictionaries({"partNumber": st.just("10"), "uploadId": st.text("aZ9-_.~+/= ", min_size=1)}),
 )
-def test_signature_is_botocores(method, key, body, token, first):
+def test_signature_is_botocores(method, key, body, token, first, query):
     credentials = ReadOnlyCredentials("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG", token)
     headers = {"Range": f"bytes={first}-10"} if method == "GET" else {"If-None-Match": "*"}
     path = f"/bucket/{quote(key, safe='/~')}"
-    expected = by_botocore(method, path, headers, body, credentials)
+    sent = f"{path}?{urlencode(query, quote_via=quote, safe='~')}" if query else path
+    expected = by_botocore(method, sent, headers, body, credentials)
     moment = calendar.timegm(time.strptime(expected["x-amz-date"], TIMESTAMP))
-    signed = signed_headers(method, path, {"Host": HOST, **headers}, body, credentials, "eu-west-1", moment)
+    signed = signed_headers(
+        method, path, {"Host": HOST, **headers}, sha256_of([body]), credentials, "eu-west-1", moment, query
+    )
     own = {name.lower(): value for name, value in signed.items()}
     assert own.pop("host") == HOST
     assert own == expected
@@ -46,7 +51,7 @@ def test_signature_is_botocores(method, key, body, token, first):
 @pytest.mark.parametrize("moment", [0.0, 1_900_000_000.0])
 def test_signature_has_its_date(moment):
     credentials = ReadOnlyCredentials("key", "secret", None)
-    own = signed_headers("GET", "/b/k", {"Host": HOST}, b"", credentials, "eu-west-1", moment)
+    own = signed_headers("GET", "/b/k", {"Host": HOST}, sha256_of([]), credentials, "eu-west-1", moment)
     date = time.strftime(TIMESTAMP, time.gmtime(moment))
     assert own["X-Amz-Date"] == date
     assert f"/{date[:8]}/eu-west-1/s3/aws4_request" in own["Authorization"]
