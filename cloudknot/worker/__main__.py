@@ -19,7 +19,9 @@ from .attempts import Attempts
 from .child import run_child
 from .function import function_of
 from .inputs import inputs_of
+from .program.load import warm as warm_program
 from .program.own_modules import own_modules
+from .program.own_modules import warm as warm_own_modules
 from .program.seeds import set_element
 from .s3.client import connect
 from .stored_run import StoredRun
@@ -32,9 +34,9 @@ from .wire.manifest import submission_record
 
 def warm() -> None:
     """Load everything that a child needs, so that a fork of this process need not load it."""
-    import cloudpickle  # noqa: F401 - most programs need it, and its import takes 10 ms
-
     connect().plain.warm_up()
+    warm_own_modules()
+    warm_program()
 
 
 def main(argv: Sequence[str]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import pickletools
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -23,9 +24,12 @@ PACKAGES = frozenset(
         "xarray",
     }
 )
-"""Packages that a fork server may import for all of its children."""
+"""Packages that a fork server may import for all of its children, besides the standard library."""
 # None of them seeds a generator of random numbers in compiled code at its import. All children would share its state,
 # and Python could not see it. The fork server finds all other obstacles itself.
+
+STANDARD = sys.stdlib_module_names - {"__main__", "antigravity", "idlelib", "this", "tkinter", "turtle", "turtledemo"}
+"""Modules of the standard library, without those that print, open windows or ask for a display."""
 
 LARGEST_PICKLE = 4 * 1024 * 1024
 """Bytes. The parser takes a second for some megabytes, and longer than the imports of all jobs for more."""
@@ -35,14 +39,14 @@ Imports = dict[str, set[str]]
 
 
 def imports_of(image: Path) -> Imports:
-    """Return the imports from `PACKAGES` that every job of an image makes, as far as its files show them."""
+    """Return the imports from `PACKAGES` and `STANDARD` that every job of an image makes, as far as its files show them."""
     program = image / "program"
     own = {path.stem for path in (program / "modules").glob("*")}
     imports: Imports = {}
     for module, names in _all_imports(program):
         top = module.partition(".")[0]
         # A user's own module goes before an installed package of the same name.
-        if top in PACKAGES and top not in own:
+        if top in (PACKAGES | STANDARD) and top not in own:
             imports.setdefault(module, set()).update(names)
     return imports
 

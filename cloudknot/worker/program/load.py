@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import json
@@ -40,12 +41,26 @@ _homes: set[str] = set()
 PROGRAM = Path(__file__).resolve().parents[2] / "program"
 
 
+@functools.lru_cache(maxsize=1)
+def _description(folder: Path) -> _Description:
+    """Return the content of ``program.json``."""
+    description: _Description = json.loads((folder / "program.json").read_text(encoding="utf-8"))
+    return description
+
+
+def warm() -> None:
+    """Read the description of the image's program."""
+    # Without one, `load_function` raises the error.
+    with contextlib.suppress(OSError, ValueError):
+        _description(PROGRAM)
+
+
 def load_function(folder: Path = PROGRAM) -> Function:
     """Return the function in the image, or one that runs the script there.
 
     Raises any exception that the function's imports raise.
     """
-    description = json.loads((folder / "program.json").read_text(encoding="utf-8"))
+    description = _description(folder)
     # The versions are checked first, because unpickling with a wrong one fails with a less helpful error. Python's is
     # checked before the import of cloudpickle, because that may fail too.
     _check_python(description["python"])
@@ -142,7 +157,7 @@ def _check_cloudpickle(required: str, installed: str) -> None:
 def show_source(folder: Path = PROGRAM) -> None:
     """Let tracebacks show the lines of the user's file, although the container does not have it."""
     try:
-        description = json.loads((folder / "program.json").read_text(encoding="utf-8"))
+        description = _description(folder)
         source = (folder / "function.py").read_text(encoding="utf-8")
     except (OSError, ValueError):
         return
