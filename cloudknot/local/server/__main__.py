@@ -214,8 +214,8 @@ class Server:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_IGN)
             _kill_self_after(END_TIMEOUT)
-            # Not the file of another cloud, whose directory took the place of a deleted one. After an idle end it stays,
-            # as after a crash: an open session then starts the cloud again by itself.
+            # Not the file of another cloud, whose directory took the place of a deleted one. After an idle end it
+            # stays, as after a crash, so that an open session starts the cloud again by itself.
             if self._place.remains() and not self._is_idle:
                 state_file(self._options.directory).unlink(missing_ok=True)
             # The socket first: new clients are refused at once, and do not wait for an answer that never comes.
