@@ -81,6 +81,14 @@ class ClientException(Exception):
         return f"Error executing request, Exception : {self.args[0]}, RequestId: {uuid.uuid4()}"
 
 
+class JsonRefusal(Exception):
+    """A refusal in AWS's JSON protocol: HTTP 400, with a code and a message."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 class RecordedAnswer:
     """A ``start_response`` that keeps the status and headers of an answer and sends nothing."""
 

@@ -1,42 +1,35 @@
-"""CodeBuild's API: projects and builds, as a layer in front of the other services.
+"""CodeBuild's API: projects and builds.
 
 Builds run on this machine, see `cloudknot.local.codebuild.running_build`. CodeBuild's own texts and names are used, so
-that a client needs no other code for this cloud. Projects and builds end with the server process.
+that a client needs no other code for this cloud.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from cloudknot.local import wsgi
+from cloudknot.aws.sdk.service_models import mistakes
 from cloudknot.local.batch.logs import Append
+from cloudknot.local.codebuild.build_store import BuildStore, Content
 from cloudknot.local.codebuild.running_build import BuildOrder, RunningBuild
 from cloudknot.local.directory.state import ACCOUNT, REGION
-from cloudknot.local.iam.requests.received import received
-from cloudknot.local.wsgi import Answer
+from cloudknot.local.wsgi import Answer, JsonRefusal
 
-Project = dict[str, Any]
-"""A project in CodeBuild's form."""
 TOO_MANY = 100
 """Most ids in one BatchGetBuilds (CodeBuild API reference)."""
 
 
-class _CodeBuildError(Exception):
-    """An error in CodeBuild's format: code and message."""
-
-
 class CodeBuild:
-    """The WSGI application that answers requests to CodeBuild, and forwards all others.
+    """CodeBuild in one cloud.
 
     Parameters
     ----------
-    services : WSGI application
-        Receives all other requests.
+    store : BuildStore
     directory : Path
         The directory for the files of builds.
     variables : callable
@@ -48,16 +41,14 @@ class CodeBuild:
 
     def __init__(
         self,
-        services: WSGIApplication,
+        store: BuildStore,
         directory: Path,
         variables: Callable[[str], Mapping[str, str]],
         append: Append,
     ) -> None:
-        self._services, self._directory, self._variables, self._append = services, directory, variables, append
+        self._store, self._directory, self._variables, self._append = store, directory, variables, append
         self._lock = threading.Lock()
-        self._projects: dict[str, Project] = {}
-        self._builds: dict[str, RunningBuild] = {}
-        self._by_token: dict[str, str] = {}
+        self._running: dict[str, RunningBuild] = {}
         self._operations: dict[str, Callable[[Any], Answer]] = {
             "CreateProject": self._create_project,
             "UpdateProject": self._update_project,
@@ -67,77 +58,84 @@ class CodeBuild:
             "BatchGetBuilds": self._get_builds,
             "StopBuild": self._stop_build,
             "ListBuildsForProject": self._list_builds,
-            "ListProjects": lambda _: {"projects": sorted(self._projects)},
+            "ListProjects": lambda _: {"projects": self._store.projects()},
         }
+        store.end_lost_builds(time.time())
 
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        call = received(environ).calls("codebuild")
-        if call is None:
-            return self._services(environ, start_response)
-        status = 200
-        try:
-            answer = self._operations.get(call.operation, _unknown)(call.arguments)
-        except _CodeBuildError as error:
-            code, message = error.args
-            status, answer = 400, {"__type": code, "message": message}
-        return wsgi.send_json(start_response, answer, status, "application/x-amz-json-1.1")
+    def respond(self, operation: str, request: Mapping[str, Any]) -> Answer:
+        """Answer a request. Raise `JsonRefusal` for a refused one."""
+        answer = self._operations.get(operation)
+        if answer is None:
+            raise _invalid("The embedded cloud does not have this operation of CodeBuild.")
+        if problems := mistakes("codebuild", operation, request):
+            raise _invalid(problems)
+        return answer(request)
 
     def close(self) -> None:
         """Stop all builds."""
-        for build in list(self._builds.values()):
+        builds = list(self._running.values())
+        for build in builds:
             build.stop()
-        for build in list(self._builds.values()):
+        for build in builds:
             build.join()
 
-    def _create_project(self, request: Project) -> Answer:
-        name = str(request["name"])
+    def _create_project(self, request: Content) -> Answer:
+        name = request["name"]
         with self._lock:
-            if name in self._projects:
-                raise _CodeBuildError("ResourceAlreadyExistsException", f"Project already exists: {_arn(name)}")
-            self._projects[name] = {**request, "arn": _arn(name)}
-            return {"project": self._projects[name]}
+            if self._store.project(name):
+                raise JsonRefusal("ResourceAlreadyExistsException", f"Project already exists: {_arn(name)}")
+            project = {**request, "arn": _arn(name)}
+            self._store.put_project(project)
+        return {"project": project}
 
-    def _update_project(self, request: Project) -> Answer:
+    def _update_project(self, request: Content) -> Answer:
         with self._lock:
-            project = self._project(str(request["name"]))
-            project.update(request)
-            return {"project": project}
+            project = {**self._project(request["name"]), **request}
+            self._store.put_project(project)
+        return {"project": project}
 
     def _delete_project(self, request: Mapping[str, str]) -> Answer:
         # CodeBuild reports success for a project that does not exist.
-        with self._lock:
-            self._projects.pop(request["name"].rpartition("project/")[2], None)
+        self._store.delete_project(request["name"].rpartition("project/")[2])
         return {}
 
     def _get_projects(self, request: Mapping[str, list[str]]) -> Answer:
-        names = request["names"]
+        found = {name: self._store.project(name) for name in request["names"]}
         return {
-            "projects": [self._projects[name] for name in names if name in self._projects],
-            "projectsNotFound": [name for name in names if name not in self._projects],
+            "projects": [project for project in found.values() if project],
+            "projectsNotFound": [name for name, project in found.items() if project is None],
         }
 
-    def _project(self, name: str) -> Project:
-        if name not in self._projects:
-            raise _CodeBuildError("ResourceNotFoundException", f"Project cannot be found: {_arn(name)}")
-        return self._projects[name]
+    def _project(self, name: str) -> Content:
+        project = self._store.project(name)
+        if project is None:
+            raise JsonRefusal("ResourceNotFoundException", f"Project cannot be found: {_arn(name)}")
+        return project
 
     def _start_build(self, request: Mapping[str, Any]) -> Answer:
         with self._lock:
-            project = self._project(str(request["projectName"]))
+            project = self._project(request["projectName"])
             # A repeated request gets the build of the first one (CodeBuild API reference, StartBuild).
-            token = str(request.get("idempotencyToken", ""))
-            if token and token in self._by_token:
-                return {"build": self._builds[self._by_token[token]].description()}
+            token = request.get("idempotencyToken") or None
+            if token and (existing := self._store.build_of_token(token)):
+                return {"build": self._build(existing)}
             identifier = str(uuid.uuid4())
-            build_id = f"{project['name']}:{identifier}"
-            order = self._order(project, request, build_id)
-            build = self._builds[build_id] = RunningBuild(order, self._directory / identifier, self._append)
-            if token:
-                self._by_token[token] = build_id
+            order = self._order(project, request, f"{project['name']}:{identifier}")
+            build = RunningBuild(order, self._directory / identifier, self._append, self._on_end)
+            self._store.add_build(build.description(), token)
+            self._running[order.build_id] = build
         build.start()
         return {"build": build.description()}
 
-    def _order(self, project: Project, request: Mapping[str, Any], build_id: str) -> BuildOrder:
+    def _on_end(self, build: Content) -> None:
+        self._store.end_build(build)
+        self._running.pop(build["id"], None)
+
+    def _build(self, build_id: str) -> Content | None:
+        running = self._running.get(build_id)
+        return running.description() if running else self._store.build(build_id)
+
+    def _order(self, project: Content, request: Mapping[str, Any], build_id: str) -> BuildOrder:
         """Return all that a build needs: the project's settings with those of the request in their place."""
         environment = project["environment"]
         variables = {
@@ -164,28 +162,29 @@ class CodeBuild:
     def _get_builds(self, request: Mapping[str, list[str]]) -> Answer:
         ids = request["ids"]
         if len(ids) > TOO_MANY:
-            raise _CodeBuildError("InvalidInputException", f"Invalid list size: at most {TOO_MANY} ids are allowed")
+            raise _invalid(f"Invalid list size: at most {TOO_MANY} ids are allowed")
+        found = {build_id: self._build(build_id) for build_id in ids}
         return {
-            "builds": [self._builds[build_id].description() for build_id in ids if build_id in self._builds],
-            "buildsNotFound": [build_id for build_id in ids if build_id not in self._builds],
+            "builds": [build for build in found.values() if build],
+            "buildsNotFound": [build_id for build_id, build in found.items() if build is None],
         }
 
     def _stop_build(self, request: Mapping[str, str]) -> Answer:
-        build = self._builds.get(request["id"])
+        running = self._running.get(request["id"])
+        if running is not None:
+            running.stop()
+        build = self._build(request["id"])
         if build is None:
-            raise _CodeBuildError("ResourceNotFoundException", f"Build cannot be found: {request['id']}")
-        build.stop()
-        return {"build": build.description()}
+            raise JsonRefusal("ResourceNotFoundException", f"Build cannot be found: {request['id']}")
+        return {"build": build}
 
     def _list_builds(self, request: Mapping[str, str]) -> Answer:
-        self._project(request["projectName"])
-        start = f"{request['projectName']}:"
         # CodeBuild lists the newest build first, unless the request asks for another order.
-        return {"ids": [build_id for build_id in reversed(self._builds) if build_id.startswith(start)]}
+        return {"ids": self._store.builds_of(self._project(request["projectName"])["name"])}
 
 
-def _unknown(request: object) -> Answer:
-    raise _CodeBuildError("InvalidInputException", "The embedded cloud does not have this operation of CodeBuild.")
+def _invalid(message: str) -> JsonRefusal:
+    return JsonRefusal("InvalidInputException", message)
 
 
 def _arn(project: str) -> str:

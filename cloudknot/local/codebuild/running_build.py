@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -69,10 +69,14 @@ class RunningBuild:
         The folder for its files. It is deleted at the end.
     append : callable
         Stores messages in a log stream, and creates that and its group if they are missing.
+    on_end : callable
+        Called with the final description.
     """
 
-    def __init__(self, order: BuildOrder, directory: Path, append: Append) -> None:
-        self._order, self._directory, self._append = order, directory, append
+    def __init__(
+        self, order: BuildOrder, directory: Path, append: Append, on_end: Callable[[dict[str, Any]], None]
+    ) -> None:
+        self._order, self._directory, self._append, self._on_end = order, directory, append, on_end
         self._stream = order.build_id.partition(":")[2]
         self._status, self._phase, self._message = "IN_PROGRESS", "SUBMITTED", ""
         self._started, self._ended = time.time(), 0.0
@@ -127,6 +131,7 @@ class RunningBuild:
         # The status last: a client that sees the end reads the whole log.
         self._ended = time.time()
         self._status = status
+        self._on_end(self.description())
 
     def _execute(self) -> str:
         """Run the commands, and return the final status."""

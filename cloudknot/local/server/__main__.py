@@ -19,6 +19,7 @@ import string
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -31,12 +32,15 @@ from cloudknot.local.batch.logs import GROUP, LogShipper
 from cloudknot.local.batch.resource_api import QUOTA
 from cloudknot.local.batch.runner import Runner
 from cloudknot.local.cloudformation.api import CloudFormation
+from cloudknot.local.codebuild import build_store
 from cloudknot.local.codebuild.api import CodeBuild
+from cloudknot.local.codebuild.build_store import BuildStore
 from cloudknot.local.directory.database import Database
 from cloudknot.local.directory.full_disk import FullDisk
 from cloudknot.local.directory.state import (
     ACCOUNT,
     JOBS,
+    LOGS,
     REGION,
     SCRATCH,
     VERSION,
@@ -59,7 +63,10 @@ from cloudknot.local.server.dispatch import Dispatch
 from cloudknot.local.server.ecr import RegistryEcr
 from cloudknot.local.server.full_disk_answers import FullDiskAnswers
 from cloudknot.local.server.http.server import http_server
-from cloudknot.local.server.log_page import LogPage
+from cloudknot.local.server.logs import store as log_store
+from cloudknot.local.server.logs.api import Logs
+from cloudknot.local.server.logs.page import LogPage
+from cloudknot.local.server.logs.store import LogStore
 from cloudknot.local.server.moto_app import Moto
 from cloudknot.local.server.registry import PASSWORD_VARIABLE, USERNAME_VARIABLE, login_from_environment, registry_of
 from cloudknot.local.wsgi import Answer
@@ -155,21 +162,24 @@ class Server:
         self._endpoint = f"http://127.0.0.1:{self._http.effective_port}"
         registry = _registry(options)
         with_ecr = Moto() if registry is None else RegistryEcr(Moto(), registry)
-        self._builds = CodeBuild(
-            with_ecr,
-            scratch / "builds",
-            lambda role: {**self._job_variables(), **self._access.credentials.variables(role)},
-            lambda operation, **arguments: self._control_plane.logs(operation, **arguments),
-        )
         self._store = ObjectStore(options.directory)
         s3 = S3Application(self._store)
         self._access = AccessControl(
-            self._builds, self._key, self._endpoint, scratch, s3.bucket_owner, takes_keys=options.iam
+            with_ecr, self._key, self._endpoint, scratch, s3.bucket_owner, takes_keys=options.iam
         )
-        moto, self._control_plane = self._access.application, self._access.plane
-        self._shipper = LogShipper(self._control_plane.logs)
         # Without a sync for each attempt: after a power cut, an attempt that is missing here was lost with its host.
-        self._jobs = Database(options.directory / JOBS, catalog.SCHEMA + job_store.SCHEMA, is_synced=False)
+        schema = catalog.SCHEMA + job_store.SCHEMA + build_store.SCHEMA
+        self._jobs = Database(options.directory / JOBS, schema, is_synced=False)
+        self._log_database = Database(options.directory / LOGS, log_store.SCHEMA, is_synced=False)
+        self._log_store = LogStore(self._log_database)
+        self._logs = Logs(self._log_store)
+        self._shipper = LogShipper(self._log_store.append)
+        self._builds = CodeBuild(
+            BuildStore(self._jobs),
+            scratch / "builds",
+            lambda role: {**self._job_variables(), **self._access.credentials.variables(role)},
+            partial(self._log_store.append, adds_group=True),
+        )
         self._batch = Batch(self._jobs, self.runner(scratch, registry), options.vcpus, options.quota)
         # With a key for each caller, so that CloudFormation can do no more than its caller, as on AWS.
         stacks = CloudFormation(self._access.door_of, ACCOUNT, REGION, self._access.is_owner)
@@ -177,7 +187,9 @@ class Server:
         self._application = application = Application(
             self._gate,
             self._access.credentials,
-            self.services(Dispatch(self._gate, self._batch, s3, moto, stacks)),
+            self.services(
+                Dispatch(self._gate, self._batch, self._logs, self._builds, s3, self._access.application, stacks)
+            ),
             self.routes(),
             self._batch,
             self._constant_status(),
@@ -203,7 +215,7 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _exit)
         try:
-            self._control_plane.logs("CreateLogGroup", logGroupName=GROUP)
+            self._log_store.add_group(GROUP, {}, {})
             self._announce()
             # Not before: the first thing that a job does is a request.
             self._batch.start()
@@ -224,6 +236,8 @@ class Server:
             self._builds.close()
             # After the jobs, so that it ships the rest of their output.
             self._shipper.close()
+            self._log_store.close()
+            self._log_database.close()
             self._jobs.close()
             self._store.close()
 
@@ -253,7 +267,7 @@ class Server:
 
     def routes(self) -> Mapping[str, WSGIApplication]:
         """Return the applications of the cloud's own routes, by their path."""
-        return {LOG_PATH: LogPage(self._control_plane.log_lines)}
+        return {LOG_PATH: LogPage(self._logs)}
 
     def _job_variables(self) -> dict[str, str]:
         return {

@@ -9,11 +9,13 @@ from cloudknot.local import wsgi
 from cloudknot.local.batch.job_api import Batch
 from cloudknot.local.cloudformation.api import CloudFormation
 from cloudknot.local.cloudformation.records import ValidationError
+from cloudknot.local.codebuild.api import CodeBuild
 from cloudknot.local.iam.gate import Gate
 from cloudknot.local.iam.requests.calls import Call
 from cloudknot.local.iam.requests.objects import S3Request
 from cloudknot.local.iam.requests.received import received
-from cloudknot.local.wsgi import ClientException
+from cloudknot.local.server.logs.api import Logs
+from cloudknot.local.wsgi import ClientException, JsonRefusal
 
 
 class Dispatch:
@@ -24,7 +26,8 @@ class Dispatch:
     gate : Gate
         Hides missing objects from principals that may not list them.
     batch : Batch
-        Answers requests to Batch.
+    logs : Logs
+    builds : CodeBuild
     s3 : WSGI application
         Answers requests to S3.
     moto : WSGI application
@@ -34,9 +37,17 @@ class Dispatch:
     """
 
     def __init__(
-        self, gate: Gate, batch: Batch, s3: WSGIApplication, moto: WSGIApplication, stacks: CloudFormation
+        self,
+        gate: Gate,
+        batch: Batch,
+        logs: Logs,
+        builds: CodeBuild,
+        s3: WSGIApplication,
+        moto: WSGIApplication,
+        stacks: CloudFormation,
     ) -> None:
-        self._gate, self._batch, self._s3, self._moto, self._stacks = gate, batch, s3, moto, stacks
+        self._gate, self._s3, self._moto, self._stacks = gate, s3, moto, stacks
+        self._json = {"batch": batch.respond, "logs": logs.respond, "codebuild": builds.respond}
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if isinstance(received(environ).target, S3Request):
@@ -46,14 +57,17 @@ class Dispatch:
             # A principal must not learn more about missing objects than its policies allow.
             return self._gate.hide_missing(principal, environ, start_response, self._s3)
         call = received(environ).call
-        if call is None or call.service not in ("batch", "cloudformation"):
-            return self._moto(environ, start_response)
-        if call.service == "cloudformation":
+        if call is not None and call.service == "cloudformation":
             return self._answer_stack_request(call, received(environ).access_key, start_response)
+        respond = self._json.get(call.service) if call else None
+        if call is None or respond is None:
+            return self._moto(environ, start_response)
         try:
-            return wsgi.send_json(start_response, self._batch.respond(call.operation, call.arguments))
+            return wsgi.send_json(start_response, respond(call.operation, call.arguments))
         except ClientException as error:
             return wsgi.refuse_client(start_response, error)
+        except JsonRefusal as error:
+            return wsgi.refuse(environ, start_response, call.service, 400, error.code, str(error))
 
     def _answer_stack_request(self, call: Call, access_key: str, start_response: StartResponse) -> Iterable[bytes]:
         try:

@@ -16,8 +16,6 @@ _EMPTY: Mapping[tuple[str, str], bytes] = {
         f'<DescribeVpcEncryptionControlsResponse xmlns="{_EC2}"><vpcEncryptionControlSet/>'
         "</DescribeVpcEncryptionControlsResponse>"
     ).encode(),
-    ("logs", "DescribeIndexPolicies"): b'{"indexPolicies": []}',
-    ("logs", "GetDataProtectionPolicy"): b"{}",
 }
 """Answers to CloudFormation's reads that moto lacks. No resource of the embedded cloud has these properties."""
 
@@ -35,7 +33,7 @@ class Moto:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         call = received(environ).call
         if call is not None and (empty := _EMPTY.get((call.service, call.operation))) is not None:
-            return wsgi.send(start_response, empty, "text/xml" if empty.startswith(b"<") else "application/json")
+            return wsgi.send(start_response, empty, "text/xml")
         # moto reads the service, the region and the arguments from any of a dozen places, for example from a browser's
         # form and from User-Agent. So it gets nothing but the request that the gate has read.
         return self._dispatch(service_environ(environ), start_response)

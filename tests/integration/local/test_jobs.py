@@ -234,13 +234,12 @@ class TestLogs:
     def test_failed_log_upload_does_not_block_other_logs(self, tmp_path):
         shipped = []
 
-        def call(operation, **arguments):
-            if arguments["logStreamName"] == "bad":
+        def append(group, stream, messages):
+            if stream == "bad":
                 raise RuntimeError("a surprise")
-            shipped.extend(event["message"] for event in arguments.get("logEvents", ()))
-            return {}
+            shipped.extend(messages)
 
-        shipper = LogShipper(call)
+        shipper = LogShipper(append)
         for name in ("bad", "good"):
             task = Task(name, "", (), {}, name)
             (tmp_path / name).write_text(f"{name}\n")

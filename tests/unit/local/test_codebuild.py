@@ -1,35 +1,31 @@
 """The embedded CodeBuild runs the commands of a buildspec, and reports status, reason and log as CodeBuild does."""
 
-import json
 import threading
 import time
 
 import pytest
 import yaml
 
-from cloudknot.errors import ResourceExistsException
+from cloudknot.local.codebuild import build_store
 from cloudknot.local.codebuild.api import CodeBuild
+from cloudknot.local.codebuild.build_store import SERVER_ENDED, BuildStore
 from cloudknot.local.codebuild.running_build import BuildOrder, RunningBuild
-from cloudknot.local.iam.requests.received import own_call
-from cloudknot.local.wsgi import RecordedAnswer, full_body
+from cloudknot.local.directory.database import Database
+from cloudknot.local.wsgi import JsonRefusal
 from tests.helpers.waiting import until
 
 
 class Logs:
-    """The log groups of CloudWatch Logs, with the messages in each."""
+    """The log streams of CloudWatch Logs, with the messages of all."""
 
     def __init__(self):
-        self.messages, self.created = [], []
+        self.messages, self.streams = [], set()
         self.lock = threading.Lock()
 
-    def __call__(self, operation, **arguments):
+    def append(self, group, stream, messages):
         with self.lock:
-            if operation == "PutLogEvents":
-                self.messages += [event["message"] for event in arguments["logEvents"]]
-            elif (operation, *arguments.values()) in self.created:
-                raise ResourceExistsException("exists")
-            else:
-                self.created.append((operation, *arguments.values()))
+            self.streams.add((group, stream))
+            self.messages += messages
 
     @property
     def lines(self):
@@ -45,15 +41,17 @@ def buildspec(*build, **phases):
 def run(tmp_path):
     """Return a function that runs a build to its end, and returns its description and its log."""
 
-    def run(spec, minutes=60, variables=None, during=lambda build: None):
+    def run(spec, minutes=60, variables=None, during=lambda build, logs: None):
         logs = Logs()
         order = BuildOrder("project:1", "project", spec, "group", minutes, variables or {})
-        build = RunningBuild(order, tmp_path / "build", logs)
+        ended = []
+        build = RunningBuild(order, tmp_path / "build", logs.append, ended.append)
         build.start()
-        during(build)
+        during(build, logs)
         until(lambda: build.description()["buildComplete"], 60)
         build.join()
         assert not (tmp_path / "build").exists()
+        assert ended == [build.description()]
         return build.description(), logs
 
     return run
@@ -68,7 +66,7 @@ def test_commands_share_shell_and_log(run):
     assert build["buildStatus"] == "SUCCEEDED"
     assert build["currentPhase"] == "COMPLETED"
     assert logs.lines == ["1 2"]
-    assert logs.created == [("CreateLogGroup", "group"), ("CreateLogStream", "group", "1")]
+    assert logs.streams == {("group", "1")}
     assert build["logs"] == {"groupName": "group", "streamName": "1"}
 
 
@@ -92,8 +90,8 @@ def test_output_without_line_break_and_error_output_are_logged(run):
 
 
 def test_log_appears_while_build_runs(run, tmp_path):
-    def during(build):
-        until(lambda: build._logs.lines == ["first"], 30)
+    def during(build, logs):
+        until(lambda: logs.lines == ["first"], 30)
         (tmp_path / "go").touch()
 
     _, logs = run(buildspec(f"echo first; until [ -e {tmp_path}/go ]; do sleep 0.05; done; echo last"), during=during)
@@ -101,7 +99,7 @@ def test_log_appears_while_build_runs(run, tmp_path):
 
 
 def test_stopped_build_ends_with_all_its_processes(run, tmp_path):
-    def during(build):
+    def during(build, logs):
         until(lambda: (tmp_path / "started").exists(), 30)
         build.stop()
 
@@ -141,30 +139,31 @@ def test_build_has_no_variables_of_server_except_those_of_engine(run, monkeypatc
 
 class TestApi:
     @pytest.fixture
-    def codebuild(self, tmp_path):
+    def store(self, tmp_path):
+        database = Database(tmp_path / "builds.sqlite", build_store.SCHEMA)
+        yield BuildStore(database)
+        database.close()
+
+    @pytest.fixture
+    def codebuild(self, tmp_path, store):
         logs = Logs()
-
-        def services(environ, start_response):
-            start_response("200 OK", [])
-            return [b'"services"']
-
-        application = CodeBuild(services, tmp_path, lambda role: {"ROLE": role}, logs)
-        application.test_logs = logs
-        yield application
-        application.close()
+        codebuild = CodeBuild(store, tmp_path, lambda role: {"ROLE": role}, logs.append)
+        codebuild.test_logs = logs
+        yield codebuild
+        codebuild.close()
 
     def call(self, codebuild, operation, **arguments):
-        answer = RecordedAnswer()
-        body = full_body(codebuild(own_call("AKIA", "codebuild", operation, arguments), answer))
-        content = json.loads(body)
-        return content if answer.status.startswith("200") else content["__type"]
+        try:
+            return codebuild.respond(operation, arguments)
+        except JsonRefusal as error:
+            return error.code
 
     def create(self, codebuild, *commands):
         environment = {"type": "LINUX_CONTAINER", "image": "i", "computeType": "c"}
         return self.call(
             codebuild,
             "CreateProject",
-            name="p",
+            name="pp",
             source={"type": "NO_SOURCE", "buildspec": buildspec(*(commands or ("true",)))},
             artifacts={"type": "NO_ARTIFACTS"},
             environment=environment,
@@ -178,50 +177,64 @@ class TestApi:
 
         return until(described, 60)
 
-    def test_requests_to_other_services_pass(self, codebuild):
-        answer = RecordedAnswer()
-        call = own_call("AKIA", "ecr", "GetAuthorizationToken", {})
-        assert full_body(codebuild(call, answer)) == b'"services"'
-
     def test_project_is_created_updated_and_deleted(self, codebuild):
-        arn = "arn:aws:codebuild:us-east-1:123456789012:project/p"
+        arn = "arn:aws:codebuild:us-east-1:123456789012:project/pp"
         assert self.create(codebuild)["project"]["arn"] == arn
         assert self.create(codebuild) == "ResourceAlreadyExistsException"
-        self.call(codebuild, "UpdateProject", name="p", description="new")
-        found = self.call(codebuild, "BatchGetProjects", names=["p", "q"])
+        self.call(codebuild, "UpdateProject", name="pp", description="new")
+        found = self.call(codebuild, "BatchGetProjects", names=["pp", "qq"])
         assert found["projects"][0]["description"] == "new"
-        assert found["projectsNotFound"] == ["q"]
-        assert self.call(codebuild, "DeleteProject", name="p") == {}
+        assert found["projectsNotFound"] == ["qq"]
+        assert self.call(codebuild, "DeleteProject", name="pp") == {}
         assert self.call(codebuild, "ListProjects") == {"projects": []}
-        assert self.call(codebuild, "DeleteProject", name="p") == {}
+        assert self.call(codebuild, "DeleteProject", name="pp") == {}
 
     def test_build_has_variables_of_role_project_and_request(self, codebuild):
         self.create(codebuild, 'echo "$ROLE $A"')
         variables = [{"name": "A", "value": "1"}]
-        build = self.call(codebuild, "StartBuild", projectName="p", environmentVariablesOverride=variables)["build"]
+        build = self.call(codebuild, "StartBuild", projectName="pp", environmentVariablesOverride=variables)["build"]
         assert self.ended(codebuild, build)["buildStatus"] == "SUCCEEDED"
         assert codebuild.test_logs.lines == ["arn:role 1"]
-        assert build["logs"]["groupName"] == "/aws/codebuild/p"
+        assert build["logs"]["groupName"] == "/aws/codebuild/pp"
 
     def test_repeated_request_starts_one_build(self, codebuild):
         self.create(codebuild)
         first, second, other = (
-            self.call(codebuild, "StartBuild", projectName="p", idempotencyToken=token)["build"]["id"]
+            self.call(codebuild, "StartBuild", projectName="pp", idempotencyToken=token)["build"]["id"]
             for token in ("a", "a", "b")
         )
         assert first == second != other
-        assert self.call(codebuild, "ListBuildsForProject", projectName="p")["ids"] == [other, first]
+        assert self.call(codebuild, "ListBuildsForProject", projectName="pp")["ids"] == [other, first]
 
     def test_build_is_stopped(self, codebuild):
         self.create(codebuild, "sleep 100")
-        build = self.call(codebuild, "StartBuild", projectName="p")["build"]
+        build = self.call(codebuild, "StartBuild", projectName="pp")["build"]
         self.call(codebuild, "StopBuild", id=build["id"])
         assert self.ended(codebuild, build)["buildStatus"] == "STOPPED"
 
     def test_missing_names_are_refused_as_by_codebuild(self, codebuild):
-        assert self.call(codebuild, "StartBuild", projectName="q") == "ResourceNotFoundException"
-        assert self.call(codebuild, "UpdateProject", name="q") == "ResourceNotFoundException"
+        assert self.call(codebuild, "StartBuild", projectName="qq") == "ResourceNotFoundException"
+        assert self.call(codebuild, "UpdateProject", name="qq") == "ResourceNotFoundException"
         assert self.call(codebuild, "StopBuild", id="q:1") == "ResourceNotFoundException"
         assert self.call(codebuild, "BatchGetBuilds", ids=["q:1"])["buildsNotFound"] == ["q:1"]
         assert self.call(codebuild, "BatchGetBuilds", ids=["q:1"] * 101) == "InvalidInputException"
         assert self.call(codebuild, "ListReports") == "InvalidInputException"
+        assert self.call(codebuild, "StartBuild") == "InvalidInputException"
+
+    def test_build_of_an_ended_server_is_fault_with_its_reason(self, codebuild, store, tmp_path):
+        self.create(codebuild, "sleep 100")
+        build = self.call(codebuild, "StartBuild", projectName="pp", idempotencyToken="t")["build"]
+        # Another server process on the same records, as after SIGKILL of the first one.
+        later = CodeBuild(store, tmp_path, lambda role: {}, Logs().append)
+        (found,) = self.call(later, "BatchGetBuilds", ids=[build["id"]])["builds"]
+        assert (found["buildStatus"], found["buildComplete"]) == ("FAULT", True)
+        assert reason(found) == SERVER_ENDED
+        assert self.call(later, "StartBuild", projectName="pp", idempotencyToken="t")["build"] == found
+        assert self.call(later, "StopBuild", id=build["id"])["build"] == found
+
+    def test_projects_and_builds_stay_for_a_later_server(self, codebuild, store, tmp_path):
+        project = self.create(codebuild)["project"]
+        build = self.ended(codebuild, self.call(codebuild, "StartBuild", projectName="pp")["build"])
+        later = CodeBuild(store, tmp_path, lambda role: {}, Logs().append)
+        assert self.call(later, "BatchGetProjects", names=["pp"])["projects"] == [project]
+        assert self.call(later, "BatchGetBuilds", ids=[build["id"]])["builds"] == [build]

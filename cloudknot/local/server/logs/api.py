@@ -20,7 +20,7 @@ from cloudknot.local.server.logs.store import (
     LogStore,
     LogStreamRecord,
 )
-from cloudknot.local.wsgi import Answer
+from cloudknot.local.wsgi import Answer, JsonRefusal
 
 if TYPE_CHECKING:
     from types_boto3_logs.type_defs import (
@@ -58,12 +58,8 @@ _TOKEN = re.compile(r"([fb])/(\d{14})(\d{19})/s")
 _START = (-1, 0)
 
 
-class LogsError(Exception):
-    """A refusal by CloudWatch Logs: its code and message."""
-
-
-def _invalid(message: str) -> LogsError:
-    return LogsError("InvalidParameterException", message)
+def _invalid(message: str) -> JsonRefusal:
+    return JsonRefusal("InvalidParameterException", message)
 
 
 class Logs:
@@ -98,7 +94,7 @@ class Logs:
         }
 
     def respond(self, operation: str, request: Mapping[str, Any]) -> Answer:
-        """Answer a request. Raise `LogsError` for a refused one."""
+        """Answer a request. Raise `JsonRefusal` for a refused one."""
         answer = self._operations.get(operation)
         if answer is None:
             raise _invalid(f"The embedded cloud does not have CloudWatch Logs' operation {operation}.")
@@ -113,7 +109,7 @@ class Logs:
         kept = ("kmsKeyId", "logGroupClass", "deletionProtectionEnabled")
         properties = {member: value for member, value in request.items() if member in kept}
         if not self._store.add_group(name, properties, request.get("tags", {})):
-            raise LogsError("ResourceAlreadyExistsException", "The specified log group already exists")
+            raise JsonRefusal("ResourceAlreadyExistsException", "The specified log group already exists")
         return {}
 
     def _delete_group(self, request: Mapping[str, str]) -> Answer:
@@ -162,7 +158,7 @@ class Logs:
         if not _STREAM_NAME.fullmatch(name):
             raise _invalid(_pattern_message(name, "logStreamName", "[^:*]*"))
         if not self._store.add_stream(self._group(request), name):
-            raise LogsError("ResourceAlreadyExistsException", "The specified log stream already exists")
+            raise JsonRefusal("ResourceAlreadyExistsException", "The specified log stream already exists")
         return {}
 
     def _delete_stream(self, request: DeleteLogStreamRequestTypeDef) -> Answer:
@@ -245,9 +241,7 @@ class Logs:
             after = max(after, _position(token)[1])
         by_id = {stream.id: stream.name for stream in streams}
         found = self._store.events(EventRange(list(by_id), after, before))
-        events, is_more = _page(
-            (event for event in found if matches(event.message)), _page_size(request, MAX_EVENTS)
-        )
+        events, is_more = _page((event for event in found if matches(event.message)), _page_size(request, MAX_EVENTS))
         more = {"nextToken": _token("f", events[-1].position)} if is_more else {}
         entries = [_filtered(event, by_id[event.stream]) for event in events]
         return {"events": entries, "searchedLogStreams": [], **more}
@@ -280,13 +274,13 @@ class Logs:
             raise _invalid("Exactly one of logGroupName and logGroupIdentifier must be specified.")
         group = self._store.group(name)
         if group is None:
-            raise LogsError("ResourceNotFoundException", NO_GROUP)
+            raise JsonRefusal("ResourceNotFoundException", NO_GROUP)
         return group
 
     def _stream(self, group: LogGroup, name: str) -> LogStreamRecord:
         stream = self._store.stream(group, name)
         if stream is None:
-            raise LogsError("ResourceNotFoundException", NO_STREAM)
+            raise JsonRefusal("ResourceNotFoundException", NO_STREAM)
         return stream
 
 
@@ -366,6 +360,6 @@ def _arn(group: str) -> str:
 
 def _pattern_message(value: str, member: str, pattern: str) -> str:
     return (
-        f"1 validation error detected: Value '{value}' at '{member}' failed to satisfy constraint: Member must satisfy "
-        f"regular expression pattern: {pattern}"
+        f"1 validation error detected: Value '{value}' at '{member}' failed to satisfy constraint: Member must "
+        f"satisfy regular expression pattern: {pattern}"
     )

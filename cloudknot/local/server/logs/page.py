@@ -10,7 +10,8 @@ from cloudknot.aws.batch import LOG_GROUP, LogStream, log_pages
 from cloudknot.errors import ResourceDoesNotExistException
 from cloudknot.local import wsgi
 from cloudknot.local.iam.requests.received import OwnRoute, received
-from cloudknot.local.server.logs.api import Logs, LogsError
+from cloudknot.local.server.logs.api import Logs
+from cloudknot.local.wsgi import JsonRefusal
 
 
 class LogPage:
@@ -37,5 +38,5 @@ class LogPage:
     def _events(self, **arguments: object) -> Any:
         try:
             return self._logs.respond("GetLogEvents", arguments)
-        except LogsError as error:
-            raise ResourceDoesNotExistException(error.args[1]) from error
+        except JsonRefusal as error:
+            raise ResourceDoesNotExistException(str(error)) from error

@@ -150,8 +150,10 @@ class LogStore:
 
     def _groups(self, condition: str, *values: object) -> list[LogGroup]:
         return [
-            LogGroup(*columns, json.loads(properties), json.loads(tags))
-            for *columns, properties, tags in self._database.rows(f"{_GROUP} WHERE {condition}", *values)
+            LogGroup(number, name, created, retention, json.loads(properties), json.loads(tags))
+            for number, name, created, retention, properties, tags in self._database.rows(
+                f"{_GROUP} WHERE {condition}", *values
+            )
         ]
 
     def change_group(self, group: LogGroup) -> None:
@@ -245,16 +247,16 @@ class LogStore:
     def events(self, chosen: EventRange) -> Iterator[LogEvent]:
         """Yield the events of a range in order, the last one first if it is backward. They are read one by one."""
         order = "time DESC, id DESC" if chosen.is_backward else "time, id"
-        if len(chosen.streams) == 1:
-            place, values = "stream = ?", list(chosen.streams)
-        else:
-            place, values = "stream IN (SELECT value FROM json_each(?))", [json.dumps(list(chosen.streams))]
+        # The first form reads the events in the order of the index, without sorting them.
+        is_one = len(chosen.streams) == 1
+        place = "stream = ?" if is_one else "stream IN (SELECT value FROM json_each(?))"
+        streams = chosen.streams[0] if is_one else json.dumps(list(chosen.streams))
         statement = (
             f"SELECT id, stream, time, ingested, message FROM log_events WHERE {place}"
             f" AND (time, id) > (?, ?) AND (time, id) < (?, ?) ORDER BY {order}"
         )
         with self._database.reading() as connection:
-            cursor = connection.execute(statement, (*values, *chosen.after, *chosen.before))
+            cursor = connection.execute(statement, (streams, *chosen.after, *chosen.before))
             try:
                 for row in cursor:
                     yield LogEvent(*row)

@@ -17,25 +17,23 @@ PAGE = 1000
 
 @dataclass
 class Stream:
-    """A log service in memory, with the limits of a PutLogEvents call. It refuses the calls with these numbers."""
+    """A log stream in memory, with the limits of a PutLogEvents call. It refuses the calls with these numbers."""
 
     refused: tuple = ()
 
     def __post_init__(self):
         self.messages, self.calls = [], 0
 
-    def __call__(self, operation, **arguments):
-        if operation != "PutLogEvents":
-            return
-        events = arguments["logEvents"]
+    def append(self, group, stream, messages):
+        assert (group, stream) == ("group", "stream")
         self.calls += 1
         if self.calls in self.refused:
             raise ConnectionError(f"call {self.calls}")
-        sizes = [len(event["message"].encode()) + 26 for event in events]
+        sizes = [len(message.encode()) + 26 for message in messages]
         assert 0 < len(sizes) <= MAX_EVENTS
         assert sum(sizes) <= 1_048_576
         assert max(sizes) <= 262_144
-        self.messages += [event["message"] for event in events]
+        self.messages += messages
 
     def get_log_events(self, **arguments):
         start = int(arguments.get("nextToken", "0"))
@@ -52,7 +50,7 @@ def shipped(tmp_path, text, stream, in_pieces=1):
     """Return what the stream has after an attempt has printed a text, in several pieces."""
     path, task = tmp_path / "output", SimpleNamespace(id="1", log_group="group", log_stream="stream")
     path.touch()
-    shipper = LogShipper(stream)
+    shipper = LogShipper(stream.append)
     data, step = text.encode(), -(-len(text.encode()) // in_pieces)
     with path.open("ab", buffering=0) as file:
         shipper.follow(task, path)
@@ -105,7 +103,7 @@ def test_output_stays_on_disk_if_log_service_never_works(tmp_path, monkeypatch, 
     path, task = tmp_path / "output", SimpleNamespace(id="1", log_group="group", log_stream="stream")
     path.write_text("one\ntwo\n")
     stream = Stream(refused=range(1, 1000))
-    shipper = LogShipper(stream)
+    shipper = LogShipper(stream.append)
     shipper.follow(task, path)
     shipper.follow(task, None)
     until(lambda: any(f"The rest stays in {path}." in record.getMessage() for record in caplog.records))
