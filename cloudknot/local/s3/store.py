@@ -37,7 +37,7 @@ from cloudknot.local.s3.records import (
 )
 from cloudknot.local.s3.storage import listing, uploads, versions
 from cloudknot.local.s3.storage.files import DataFiles, cut
-from cloudknot.local.s3.storage.lifecycle import Expiry, LifecycleRule, rules_of
+from cloudknot.local.s3.storage.lifecycle import Expiry, LifecycleRule, prefixes_of, rules_of
 from cloudknot.local.s3.storage.listing import Listing
 from cloudknot.local.s3.storage.schema import SCHEMA, bucket_named, text_of
 from cloudknot.local.s3.storage.upkeep import check_files
@@ -48,6 +48,8 @@ T = TypeVar("T")
 
 ANY = Condition()
 """No condition."""
+EXPIRE_EVERY = 3600.0
+"""Seconds between two applications of the lifecycle rules."""
 LIFECYCLE = "lifecycle"
 """The kind of configuration that `ObjectStore.expire` reads."""
 
@@ -70,17 +72,15 @@ class ObjectStore:
         self._path = place / "objects.sqlite"
         self._database = Database(self._path, SCHEMA)
         self._files = DataFiles(place, self._database.change(_next_generation))
-        self._is_closed = threading.Event()
-        self._check = threading.Thread(
-            target=check_files, args=(self._database, self._files, self._is_closed), name="objects-check", daemon=True
-        )
+        self._is_closed, self._is_checked = threading.Event(), threading.Event()
         # In the background: a store with many files starts as fast as an empty one.
-        self._check.start()
+        self._upkeep = threading.Thread(target=self._keep_up, name="objects-upkeep", daemon=True)
+        self._upkeep.start()
 
     def close(self) -> None:
         """Close the database. Nothing that a method returned is lost without this."""
         self._is_closed.set()
-        self._check.join()
+        self._upkeep.join()
         self._files.close()
         self._database.close()
 
@@ -378,6 +378,16 @@ class ObjectStore:
                 size += os.stat(path).st_size
         return Usage(count, files + size)
 
+    def _keep_up(self) -> None:
+        check_files(self._database, self._files, self._is_closed)
+        self._is_checked.set()
+        while not self._is_closed.is_set():
+            try:
+                self.expire()
+            except (OSError, sqlite3.Error) as error:
+                logging.error("The lifecycle rules were not applied (%s). They are applied in an hour.", error)
+            self._is_closed.wait(EXPIRE_EVERY)
+
     def _change(self, change: Callable[[sqlite3.Connection], tuple[T, Freed]]) -> T:
         result, freed = self._database.change(change)
         self._files.free(freed)
@@ -414,13 +424,15 @@ class ObjectStore:
         return len(due)
 
     def _expire_versions(self, name: str, rules: Sequence[LifecycleRule], now: float) -> int:
-        expiry, count = Expiry(rules, now), 0
-        page = self.versions(name)
-        while True:
-            count += self._expire_page(name, [version for version in page.objects if expiry.is_due(version)], now)
-            if page.following is None or self._is_closed.is_set():
-                return count
-            page = self.versions(name, key_marker=page.following, version_marker=page.following_version)
+        count = 0
+        for prefix in prefixes_of(rules):
+            expiry, page = Expiry(rules, now), self.versions(name, prefix)
+            while True:
+                count += self._expire_page(name, [version for version in page.objects if expiry.is_due(version)], now)
+                if page.following is None or self._is_closed.is_set():
+                    break
+                page = self.versions(name, prefix, page.following, page.following_version)
+        return count
 
     def _expire_page(self, name: str, due: Sequence[ObjectVersion], now: float) -> int:
         def change(connection: sqlite3.Connection) -> tuple[int, Freed]:

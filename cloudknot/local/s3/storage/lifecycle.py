@@ -46,6 +46,12 @@ class LifecycleRule:
     expires_markers: bool = False
     upload_days: int | None = None
 
+    @property
+    def concerns_versions(self) -> bool:
+        """Whether the rule has an action for versions of objects."""
+        actions = (self.days, self.date, self.noncurrent_days, self.expires_markers or None)
+        return any(action is not None for action in actions)
+
     def covers(self, version: ObjectVersion) -> bool:
         """Return whether the rule applies to a version."""
         tags = version.properties.tags
@@ -115,6 +121,15 @@ def rules_of(document: bytes) -> list[LifecycleRule]:
     except (ElementTree.ParseError, ValueError) as error:
         raise S3Error("MalformedXML") from error
     return [rule for status, rule in rules if status == "Enabled"]
+
+
+def prefixes_of(rules: Sequence[LifecycleRule]) -> list[str]:
+    """Return the prefixes of all versions that rules may concern. None of them begins with another one."""
+    prefixes: list[str] = []
+    for prefix in sorted(rule.prefix for rule in rules if rule.concerns_versions):
+        if not prefixes or not prefix.startswith(prefixes[-1]):
+            prefixes.append(prefix)
+    return prefixes
 
 
 def _rule(rule: ElementTree.Element) -> LifecycleRule:

@@ -22,7 +22,7 @@ class Stores:
         """Close the store, and open it as the next process would. Its check of the files has ended."""
         self.store.close()
         self.store = ObjectStore(self.directory)
-        self.store._check.join()
+        assert self.store._is_checked.wait(60)
         return self.store
 
     def close(self):

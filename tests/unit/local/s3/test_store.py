@@ -13,6 +13,7 @@ from cloudknot.local.directory.full_disk import Room
 from cloudknot.local.s3.errors import S3Error
 from cloudknot.local.s3.records import Condition, ObjectVersion, Properties
 from cloudknot.local.s3.storage import versions
+from cloudknot.local.s3.storage.lifecycle import prefixes_of, rules_of
 from tests.unit.local.s3.stores import keys, put, put_part, read, wait_until
 
 DAY = 24 * 3600.0
@@ -409,6 +410,18 @@ class TestLifecycle:
         put(store, "key", b"x")
         assert (store.expire(), store.expire()) == (1, 0)
         assert [version.is_delete_marker for version in store.versions("bucket").objects] == [True, False]
+
+    def test_only_objects_of_the_rules_are_read(self):
+        """The bucket of cloudknot has rules for a few objects, and may hold a million others."""
+        document = rules(
+            "<Prefix>b</Prefix><Expiration><Days>1</Days></Expiration>",
+            "<Prefix>a/</Prefix><Expiration><Days>1</Days></Expiration>",
+            "<Prefix>a/b</Prefix><NoncurrentVersionExpiration><NoncurrentDays>1</NoncurrentDays>"
+            "</NoncurrentVersionExpiration>",
+            "<Prefix></Prefix><AbortIncompleteMultipartUpload><DaysAfterInitiation>7</DaysAfterInitiation>"
+            "</AbortIncompleteMultipartUpload>",
+        )
+        assert prefixes_of(rules_of(document)) == ["a/", "b"]
 
     @pytest.mark.parametrize("document", [b"<a", rules("<Expiration><Days>soon</Days></Expiration>")])
     def test_rules_that_mean_nothing_are_refused(self, store, document):
