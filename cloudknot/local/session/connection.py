@@ -14,6 +14,7 @@ from cloudknot.aws.sdk.process_limits import CLOUD_TASKS, check_limits
 from cloudknot.errors import CloudknotError
 from cloudknot.local import admin
 from cloudknot.local.directory.state import (
+    REGION,
     CloudState,
     check_owner,
     claim,
@@ -36,6 +37,8 @@ POLL_INTERVAL = 0.02
 """Seconds between two checks of a cloud that is starting or stopping."""
 MOST_RECOVERIES, RECOVERY_PERIOD = 3, 600.0
 """Times that a session starts a crashed cloud again within this many seconds."""
+FIRST_SERVICES = ("sts", "s3", "cloudformation", "batch", "iam", "ec2")
+"""The services that a first `Knot` calls."""
 
 
 class Connection:
@@ -124,7 +127,13 @@ class Connection:
             running = self.find()
             if running is not None:
                 return running
-            state = launch(self._directory, options, self._module)
+            # This process has nothing else to do until the server answers.
+            is_ready = threading.Event()
+            threading.Thread(target=import_ahead, args=(is_ready,), name="cloudknot-imports", daemon=True).start()
+            try:
+                state = launch(self._directory, options, self._module)
+            finally:
+                is_ready.set()
         self.started_here = True
         return state
 
@@ -216,3 +225,21 @@ class Connection:
             f"kept. Correct the problem that the end of its log shows, start it with {start}, then call again. "
             f"{log_end(self._directory)}"
         )
+
+
+def import_ahead(is_ready: threading.Event) -> None:
+    """Import what the first calls to a cloud need: botocore, and its descriptions of services. Call nothing.
+
+    Ends early when ``is_ready`` is set, since the session then has work of its own.
+    """
+    from importlib import import_module
+
+    from cloudknot.aws.door import Door
+
+    import_module("cloudknot.local.runners.images.store")
+    # A door of its own, since the server has no address yet. All doors share the descriptions.
+    arguments = {"region_name": REGION, "aws_access_key_id": "none", "aws_secret_access_key": "none"}
+    door = Door(arguments, "http://127.0.0.1", isolated=True)
+    for service in FIRST_SERVICES:
+        if not is_ready.is_set():
+            door.client(service)
