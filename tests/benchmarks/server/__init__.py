@@ -1,0 +1,1 @@
+"""Measure the server of the embedded cloud by itself."""
