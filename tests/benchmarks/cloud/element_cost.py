@@ -1,8 +1,8 @@
 """Measure the CPU time of one element by kind of process, and the requests that it makes.
 
-    python -m tests.benchmarks.element_cost
-    python -m tests.benchmarks.element_cost --chunksize 250 --rounds 5
-    python -m tests.benchmarks.element_cost --elements 8 --pause 1
+    python -m tests.benchmarks.cloud.element_cost
+    python -m tests.benchmarks.cloud.element_cost --chunksize 250 --rounds 5
+    python -m tests.benchmarks.cloud.element_cost --elements 8 --pause 1
 
 CPU times come from the kernel's accounts of each process. Jobs are the ended children of the fork server. On a busy
 machine CPU times vary less than the time on the clock.

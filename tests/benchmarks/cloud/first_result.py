@@ -1,7 +1,7 @@
 """Measure the seconds from ``python script.py`` to the first result, with the start of the embedded cloud.
 
-    python -m tests.benchmarks.first_result
-    python -m tests.benchmarks.first_result --rounds 3 --only "new directory"
+    python -m tests.benchmarks.cloud.first_result
+    python -m tests.benchmarks.cloud.first_result --rounds 3 --only "new directory"
 
 The packages of the job are installed before the measurement. In each round, the script runs once in a directory
 whose cloud has stopped and whose knot exists, and once in a new directory.
@@ -23,7 +23,7 @@ from pathlib import Path
 
 import cloudknot as ck
 from cloudknot.local.runners.images.environments import ENVIRONMENTS_VARIABLE
-from tests.benchmarks.element_cost import accounts
+from tests.benchmarks.cloud.element_cost import accounts
 from tests.benchmarks.import_time import processor_time
 
 ROUNDS = 5
