@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 ADMISSION = "cloudknot.admission"
 """The WSGI variable that holds the result of the checks on the head of a request."""
+BODY_LENGTH = "cloudknot.body_length"
+"""The WSGI variable for the bytes in the body of a request, without the marks of AWS's chunks."""
 Answer = Mapping[str, object]
 """A JSON object as the content of an answer."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -18,11 +19,13 @@ from cloudknot.local.iam.requests.calls import Call
 from cloudknot.local.iam.requests.objects import S3Request
 from cloudknot.local.iam.requests.received import OwnRoute, Received, read_request, received
 from cloudknot.local.iam.requests.refusals import Refusal, Refused
+from cloudknot.local.iam.signed_bodies import check_body, signed_body
 from cloudknot.local.iam.signing import (
+    DIGEST,
     Body,
+    Readable,
     Request,
     SignedClaim,
-    body_error,
     claim_error,
     covers_body_by_digest,
     read_claim,
@@ -37,7 +40,7 @@ INVALID_SIGNATURE = (
 _S3_CODES = {"InvalidClientTokenId": "InvalidAccessKeyId", "MissingAuthenticationToken": "AccessDenied"}
 """S3's own names of error codes."""
 LONGEST_CALL = 8 * 1024 * 1024
-"""Bytes. The body of a request to another service than S3 is kept in memory, since it proves its signature only as a
+"""Bytes. A body that is no object stays in memory. Requests to other services than S3 prove their signature only as a
 whole. AWS's own limits are smaller: 4 MiB for an image's manifest in ECR, 1 MiB for log events."""
 _HOST = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?")
 _URI = re.compile(r"/(?!/)[!\"$-\[\]-~]*")
@@ -68,6 +71,11 @@ class Admission:
     accepted: AcceptedKey | None = None
     refusal: Refusal | None = None
     is_verified: bool = False
+
+    @property
+    def has_object(self) -> bool:
+        """Whether the body may be an object, of any length, that is verified while it is read."""
+        return self.is_verified and self.service == "s3" and self.request.method == "PUT"
 
     @property
     def service(self) -> str:
@@ -107,7 +115,10 @@ class Gate:
             self._check_signature(request, claim, accepted, is_verified)
             if not is_verified and claim.service == "s3":
                 raise Refused("InvalidRequest", "Missing required header for this request: x-amz-content-sha256")
-            if claim.service != "s3" and request.length > LONGEST_CALL:
+            if DIGEST in request.headers:
+                check_body(request, claim)
+            is_object = claim.service == "s3" and method == "PUT"
+            if request.length > LONGEST_CALL and not is_object:
                 raise Refused("RequestEntityTooLarge", f"A call has {LONGEST_CALL} bytes at most.", 413)
         except Refused as error:
             refusal = error.refusal
@@ -116,8 +127,11 @@ class Gate:
             return Admission(request, claim, refusal=refusal)
         return Admission(request, claim, accepted, None, is_verified)
 
-    def receive(self, admission: Admission, body: Body) -> tuple[Received, Principal | None]:
-        """Return an admitted request after its one reading, and its principal. None stands for the cloud's owner.
+    def receive(self, admission: Admission, source: Body) -> tuple[Received, Principal | None, Readable]:
+        """Return an admitted request after its one reading, its principal, and its body.
+
+        None stands for the cloud's owner. The body of an upload to S3 is verified while it is read. It can be read
+        once, and raises `Refused` at its end.
 
         Raises
         ------
@@ -127,10 +141,14 @@ class Gate:
         claim, accepted = admission.claim, admission.accepted
         assert claim is not None
         assert accepted is not None
-        request = replace(admission.request, body=body)
-        code = None if admission.is_verified else signature_error(request, claim, accepted.key)
-        code = code or body_error(request, claim)
-        if code is not None:
+        body: Readable = source
+        request = admission.request
+        if admission.has_object or (request.length and DIGEST in request.headers):
+            body = signed_body(request, claim, accepted.key, source)
+        if request.length and not admission.has_object:
+            source = io.BytesIO(body.read())
+            body, request = source, replace(request, body=source)
+        if not admission.is_verified and (code := signature_error(request, claim, accepted.key)):
             raise _unsigned(code, claim.service)
         principal = accepted.principal
         if principal is not None and self._keys.expired(accepted):
@@ -140,7 +158,7 @@ class Gate:
         found = read_request(request, claim)
         if principal is not None:
             self._check_permissions(principal, found)
-        return found, principal
+        return found, principal, body
 
     def _check_signature(
         self, request: Request, claim: SignedClaim, accepted: AcceptedKey | None, is_verifiable: bool

@@ -1,7 +1,7 @@
 """AWS Signature Version 4 for one access key: signs requests, and verifies signatures.
 
-The embedded cloud verifies every request with it. Both directions use botocore's own code (`botocore.auth`), so the
-cloud accepts exactly the signatures that AWS clients produce.
+The embedded cloud verifies every request with it. botocore's signer takes five times the CPU, so the verification is
+our own. A test compares the signatures with botocore's.
 
 See the AWS General Reference, "Signature Version 4 signing process".
 """
@@ -16,7 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import quote
 
 from cloudknot.local.iam.requests import fields
 from cloudknot.local.iam.requests.refusals import Refused
@@ -28,23 +29,27 @@ CLOCK_SKEW = timedelta(minutes=15)
 LONGEST_EXPIRY = 7 * 24 * 3600
 """Seconds. The longest validity of a presigned URL (S3 user guide, "Sharing objects with presigned URLs")."""
 
-_ALGORITHM = "AWS4-HMAC-SHA256"
-_TIMESTAMP = "%Y%m%dT%H%M%SZ"
+DIGEST = "x-amz-content-sha256"
+"""The header with the digest of the body, or a word for another way to sign it."""
+ALGORITHM = "AWS4-HMAC-SHA256"
 _TIME = re.compile(r"[0-9]{8}T[0-9]{6}Z")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
+_SPACES = re.compile(r"[ \t]+")
 _NAMES = re.compile(r"[a-z0-9_.;-]+")
 _CREDENTIAL = re.compile(r"(\w+)/([0-9]{8})/([a-z0-9-]+)/([a-z0-9-]+)/aws4_request", re.ASCII)
 _AUTHORIZATION = re.compile(
-    rf"{_ALGORITHM} Credential={_CREDENTIAL.pattern}, *"
-    rf"SignedHeaders=({_NAMES.pattern}), *Signature=({_SHA256.pattern})",
+    rf"{ALGORITHM} Credential={_CREDENTIAL.pattern}, *"
+    rf"SignedHeaders=({_NAMES.pattern}), *Signature=({SHA256.pattern})",
     re.ASCII,
 )
-_DIGEST, _TOKEN = "x-amz-content-sha256", "x-amz-security-token"
+_TOKEN = "x-amz-security-token"
 _SIGNATURE_FIELDS = frozenset(
     f"X-Amz-{name}"
     for name in ("Algorithm", "Credential", "Date", "Expires", "Security-Token", "Signature", "SignedHeaders")
 )
-_UNSIGNED = "UNSIGNED-PAYLOAD"
+UNSIGNED = "UNSIGNED-PAYLOAD"
+EMPTY = hashlib.sha256().hexdigest()
+"""The digest of an empty body."""
 _BLOCK = 1 << 20
 
 
@@ -61,6 +66,12 @@ class AccessKey:
         from botocore.credentials import ReadOnlyCredentials
 
         return ReadOnlyCredentials(self.access_key, self.secret_key, self.token)
+
+
+class Readable(Protocol):
+    """The body of a request that is read once."""
+
+    def read(self, size: int = -1, /) -> bytes: ...
 
 
 class Body(Protocol):
@@ -142,43 +153,12 @@ class SignedClaim:
     signed_at: datetime
     token: str = ""
     expires: int | None = None
+    timestamp: str = ""
 
-
-@dataclass
-class _Canonical:
-    """The attributes of a request that botocore's signer reads."""
-
-    method: str
-    url: str
-    headers: dict[str, str]
-    payload: str
-    context: dict[str, str]
-    params: None = None
-
-
-def verify(request: Request, key: AccessKey, now: datetime) -> str | None:
-    """Verify the signature in a request's headers or query.
-
-    Parameters
-    ----------
-    request : Request
-    key : AccessKey
-        The expected key. If it has a session token, the request must have the token as well.
-    now : datetime
-        The time, with its zone. A signature may differ by 15 minutes. A presigned URL has its own validity.
-
-    Returns
-    -------
-    str or None
-        None for a valid signature, else AWS's error code: ``MissingAuthenticationToken``, ``IncompleteSignature``,
-        ``InvalidClientTokenId``, ``RequestTimeTooSkewed``, ``AccessDenied`` (expired), ``SignatureDoesNotMatch`` or
-        ``XAmzContentSHA256Mismatch``.
-    """
-    try:
-        claim = read_claim(request)
-    except Refused as error:
-        return error.refusal.code
-    return claim_error(claim, key, now) or signature_error(request, claim, key) or body_error(request, claim)
+    @cached_property
+    def scope(self) -> str:
+        """The day, the region and the service of the key."""
+        return f"{self.timestamp[:8]}/{self.region}/{self.service}/aws4_request"
 
 
 def read_claim(request: Request) -> SignedClaim:
@@ -213,28 +193,40 @@ def claim_error(claim: SignedClaim, key: AccessKey, now: datetime) -> str | None
 def covers_body_by_digest(request: Request, claim: SignedClaim) -> bool:
     """Return whether the signature can be verified before the body has arrived."""
     is_unsigned = claim.expires is not None and claim.service == "s3"
-    return is_unsigned or not request.length or bool(request.headers.get(_DIGEST))
+    return is_unsigned or not request.length or bool(request.headers.get(DIGEST))
 
 
 def signature_error(request: Request, claim: SignedClaim, key: AccessKey) -> str | None:
     """Return AWS's error code for a signature that does not fit the key and the request."""
-    canonical = _canonical(request, claim, _payload(request, claim))
-    auth = _verifier(claim.service == "s3")(key, claim.service, claim.region)
-    expected = auth.signature(auth.string_to_sign(canonical, auth.canonical_request(canonical)), canonical)
+    text = f"{ALGORITHM}\n{claim.timestamp}\n{claim.scope}\n{_sha256(_canonical(request, claim).encode('latin-1'))}"
+    expected = hmac.digest(signing_key(claim, key), text.encode(), "sha256").hex()
     # As AWS does: the signature covers the host and all headers of AWS.
-    needed = {"host", *(name for name in request.headers if name.startswith("x-amz-"))}
-    if not needed <= set(claim.signed_headers) or not hmac.compare_digest(expected, claim.signature):
+    signed = claim.signed_headers
+    is_covered = "host" in signed and all(name in signed for name in request.headers if name.startswith("x-amz-"))
+    if not is_covered or not hmac.compare_digest(expected, claim.signature):
         return "SignatureDoesNotMatch"
     return None
 
 
-def body_error(request: Request, claim: SignedClaim) -> str | None:
-    """Return AWS's error code for a body that does not have its signed digest."""
-    # S3 clients may sign a header with the digest of the body. A valid signature then proves nothing about the body.
-    payload = _payload(request, claim)
-    if _SHA256.fullmatch(payload) and payload != request.body_sha256:
-        return "XAmzContentSHA256Mismatch"
-    return None
+def payload(request: Request, claim: SignedClaim) -> str:
+    """Return the line for the body in the canonical request."""
+    # The signer of a presigned URL for S3 does not know the body, so such a signature never covers it.
+    if claim.expires is not None and claim.service == "s3":
+        return UNSIGNED
+    return request.headers.get(DIGEST) or (request.body_sha256 if request.length else EMPTY)
+
+
+def signing_key(claim: SignedClaim, key: AccessKey) -> bytes:
+    """Return the key of one day, region and service, which AWS derives from a secret key."""
+    return _signing_key(key.secret_key, claim.scope)
+
+
+@lru_cache(maxsize=1024)
+def _signing_key(secret: str, scope: str) -> bytes:
+    derived = f"AWS4{secret}".encode()
+    for part in scope.split("/"):
+        derived = hmac.digest(derived, part.encode(), "sha256")
+    return derived
 
 
 def _time_error(claim: SignedClaim, now: datetime) -> str | None:
@@ -248,71 +240,58 @@ def _time_error(claim: SignedClaim, now: datetime) -> str | None:
     return "RequestTimeTooSkewed" if signed_at - now > CLOCK_SKEW else None
 
 
-def _payload(request: Request, claim: SignedClaim) -> str:
-    """Return the line for the body in the canonical request."""
-    # The signer of a presigned URL for S3 does not know the body, so such a signature never covers it.
-    if claim.expires is not None and claim.service == "s3":
-        return _UNSIGNED
-    return request.headers.get(_DIGEST) or request.body_sha256
-
-
-def _canonical(request: Request, claim: SignedClaim, payload: str) -> _Canonical:
-    """Return the signed part of a request."""
+def _canonical(request: Request, claim: SignedClaim) -> str:
+    """Return the canonical request: the signed part of a request."""
     path, _, query = request.uri.partition("?")
-    # A signature in the query cannot cover itself.
-    if claim.expires is not None:
-        query = "&".join(part for part in query.split("&") if not part.startswith("X-Amz-Signature="))
-    headers = {name: request.headers.get(name, "") for name in claim.signed_headers}
-    # With a scheme and host, urlsplit does not mistake the start of a path with two slashes for a host.
-    url = f"http://host{path}?{query}"
-    return _Canonical(request.method, url, headers, payload, {"timestamp": claim.signed_at.strftime(_TIMESTAMP)})
+    if claim.service != "s3":
+        from botocore.utils import normalize_url_path
+
+        path = quote(normalize_url_path(path), safe="/~")
+    if query:
+        # In the order of names, and of values for the same name. A signature in the query cannot cover itself.
+        is_signature = claim.expires is not None
+        pairs = sorted(part.partition("=") for part in query.split("&"))
+        query = "&".join(
+            f"{name}={value}" for name, _, value in pairs if not (is_signature and name == "X-Amz-Signature")
+        )
+    headers = request.headers
+    names = sorted(claim.signed_headers)
+    lines = "".join([f"{name}:{_single_spaced(headers.get(name, ''))}\n" for name in names])
+    return f"{request.method}\n{path}\n{query}\n{lines}\n{';'.join(names)}\n{payload(request, claim)}"
 
 
-@lru_cache(maxsize=2)
-def _verifier(s3: bool) -> Any:
-    """Return botocore's signer, changed to take headers and body digest from the request instead of setting them."""
-    from botocore.auth import S3SigV4Auth, SigV4Auth
-
-    class Verifier(S3SigV4Auth if s3 else SigV4Auth):  # type: ignore[misc]
-        def headers_to_sign(self, request: _Canonical) -> _Headers:
-            return _Headers(request.headers)
-
-        def payload(self, request: _Canonical) -> str:
-            return request.payload
-
-    return Verifier
+def _single_spaced(value: str) -> str:
+    return _SPACES.sub(" ", value) if "  " in value or "\t" in value else value
 
 
-class _Headers(dict[str, str]):
-    """Headers with the one method that botocore's signer needs, cheaper than its own mail message."""
-
-    def get_all(self, name: str) -> list[str]:
-        return [self[name]]
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _header_claim(header: str, headers: Mapping[str, str]) -> SignedClaim | None:
     # The whole header: a part behind the signature could name another service to another reader.
     match = _AUTHORIZATION.fullmatch(header)
-    signed_at = _time(headers.get("x-amz-date", ""))
+    timestamp = headers.get("x-amz-date", "")
+    signed_at = _time(timestamp)
     if match is None or signed_at is None:
         return None
     access_key, date, region, service, names, signature = match.groups()
-    token = headers.get(_TOKEN, "")
-    return SignedClaim(access_key, date, region, service, tuple(names.split(";")), signature, signed_at, token)
+    signed, token = tuple(names.split(";")), headers.get(_TOKEN, "")
+    return SignedClaim(access_key, date, region, service, signed, signature, signed_at, token, None, timestamp)
 
 
 def _query_claim(query: Mapping[str, str]) -> SignedClaim | None:
     scope = _CREDENTIAL.fullmatch(query.get("X-Amz-Credential", ""))
-    signed_at, expires = _time(query.get("X-Amz-Date", "")), query.get("X-Amz-Expires", "")
+    timestamp, expires = query.get("X-Amz-Date", ""), query.get("X-Amz-Expires", "")
+    signed_at = _time(timestamp)
     names, signature = query.get("X-Amz-SignedHeaders", ""), query.get("X-Amz-Signature", "")
-    if scope is None or signed_at is None or query.get("X-Amz-Algorithm") != _ALGORITHM:
+    if scope is None or signed_at is None or query.get("X-Amz-Algorithm") != ALGORITHM:
         return None
-    if not expires.isdecimal() or len(expires) > 9 or not _NAMES.fullmatch(names) or not _SHA256.fullmatch(signature):
+    if not expires.isdecimal() or len(expires) > 9 or not _NAMES.fullmatch(names) or not SHA256.fullmatch(signature):
         return None
     access_key, date, region, service = scope.groups()
-    token = query.get("X-Amz-Security-Token", "")
-    signed = tuple(names.split(";"))
-    return SignedClaim(access_key, date, region, service, signed, signature, signed_at, token, int(expires))
+    token, signed = query.get("X-Amz-Security-Token", ""), tuple(names.split(";"))
+    return SignedClaim(access_key, date, region, service, signed, signature, signed_at, token, int(expires), timestamp)
 
 
 def _time(timestamp: str) -> datetime | None:

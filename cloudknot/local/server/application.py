@@ -14,6 +14,7 @@ from cloudknot.local.batch.job_api import Batch
 from cloudknot.local.iam.gate import Admission, Gate
 from cloudknot.local.iam.requests.received import OWN_SERVICE, RECEIVED, OwnRoute
 from cloudknot.local.iam.requests.refusals import Refused
+from cloudknot.local.iam.signed_bodies import body_length
 from cloudknot.local.iam.task_credentials import TaskCredentials
 from cloudknot.local.server.counters import Counters
 from cloudknot.local.wsgi import ADMISSION
@@ -75,11 +76,19 @@ class Application:
         try:
             if admission.refusal is not None:
                 raise Refused(**asdict(admission.refusal))
-            # The only reading of the request: everything behind this line uses its result.
-            found, principal = self._gate.receive(admission, environ["wsgi.input"])
+            return self._answer(environ, start_response, admission)
         except Refused as error:
             refusal = error.refusal
             return wsgi.refuse(environ, start_response, service, refusal.status, refusal.code, refusal.message)
+
+    def _answer(
+        self, environ: WSGIEnvironment, start_response: StartResponse, admission: Admission
+    ) -> Iterable[bytes]:
+        """Answer an admitted request. Its body may turn out to be wrong while it is read, and raise `Refused`."""
+        # The only reading of the request: everything behind this line uses its result.
+        found, principal, body = self._gate.receive(admission, environ["wsgi.input"])
+        length = body_length(admission.request)
+        environ |= {wsgi.BODY_LENGTH: length, "CONTENT_LENGTH": str(length), "wsgi.input": body}
         # Later layers read it, for example AssumeRole, which checks the trust policy.
         environ |= {RECEIVED: found, "cloudknot.principal": principal}
         route = found.target if isinstance(found.target, OwnRoute) else None
@@ -94,7 +103,7 @@ class Application:
         try:
             if route is not None:
                 return self._answer_own_route(route, environ, start_response)
-            return self._services(environ, self._counters.counting(environ, start_response, service))
+            return self._services(environ, self._counters.counting(environ, start_response, found.service))
         finally:
             with self._lock:
                 self._active_requests -= 1

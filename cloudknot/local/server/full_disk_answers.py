@@ -7,7 +7,6 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from cloudknot.local import wsgi
 from cloudknot.local.directory.full_disk import ERRORS, FullDisk
-from cloudknot.local.server.http.parser import UNSTORED
 
 CODE = "InsufficientStorage"
 """The error code. AWS has none for this: its storage has no end."""
@@ -29,13 +28,11 @@ class FullDiskAnswers:
         self._application, self._disk = application, disk
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        number, place = int(environ.get(UNSTORED, 0)), None
-        if number not in ERRORS:
-            try:
-                return self._application(environ, start_response)
-            except OSError as error:
-                if error.errno not in ERRORS:
-                    raise
-                number, place = error.errno, error.filename
+        try:
+            return self._application(environ, start_response)
+        except OSError as error:
+            if error.errno not in ERRORS:
+                raise
+            number, place = error.errno, error.filename
         service = environ[wsgi.ADMISSION].service
         return wsgi.refuse(environ, start_response, service, 507, CODE, self._disk.note(number, place))

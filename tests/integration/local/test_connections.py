@@ -1,23 +1,28 @@
 """Half-sent and unsigned requests hold up nobody, and their bodies are stored nowhere."""
 
 import contextlib
+import hashlib
 import os
+import re
 import resource
+import socket
 import threading
 import time
 from pathlib import Path
 
 import pytest
+from waitress.channel import ClientDisconnected
 
 from cloudknot.local.iam.gate import LONGEST_CALL, Admission
 from cloudknot.local.iam.signing import Request
 from cloudknot.local.server.http.connections import Limits
-from cloudknot.local.server.http.server import MAX_CONNECTIONS, http_server
+from cloudknot.local.server.http.server import MAX_CONNECTIONS, THREADS, http_server
+from cloudknot.local.wsgi import BLOCK, FileBody, Segment
 from tests.helpers.raw_requests import FORM, Key, connected, key_of, raw, read_answer, send
 from tests.helpers.waiting import until
 
 LARGE = 4 << 20
-"""Bytes. waitress moves a body of half a megabyte to a file."""
+"""Bytes."""
 CUT = 3 << 20
 
 
@@ -80,18 +85,8 @@ def pid(embedded):
 
 
 class TestBodies:
-    def test_signed_body_is_stored_while_it_arrives(self, key, pid):
-        request = put(key, bytes(LARGE))
-        with connected(key.host) as connection:
-            connection.sendall(request[:CUT])
-            until(lambda: stored_bytes(pid) > 1 << 20)
-            connection.sendall(request[CUT:])
-            assert read_answer(connection).status == 200
-
     @pytest.mark.parametrize("kind", UNSIGNED)
     def test_unsigned_body_is_never_stored(self, key, pid, kind):
-        # moto keeps a large object in such a file, too.
-        send(key.host, key.request("DELETE", "/uploads/k"))
         before = settled_bytes(pid)
         request = UNSIGNED[kind](key, bytes(LARGE))
         with connected(key.host) as connection:
@@ -120,7 +115,8 @@ class TestBodies:
 
     def test_body_with_another_digest_is_refused(self, key):
         request = put(key, b"good").replace(b"\r\n\r\ngood", b"\r\n\r\nevil")
-        assert send(key.host, request).status == 403
+        answer = send(key.host, request)
+        assert (answer.status, b"XAmzContentSHA256Mismatch" in answer.body) == (400, True)
 
 
 @pytest.mark.more
@@ -151,31 +147,208 @@ def test_two_thousand_half_sent_requests_hold_up_nobody(own_cloud):
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, most))
 
 
-class TestLimits:
-    """Connections that wait for too long are closed. The server here admits everything and has short limits."""
+@pytest.fixture
+def started():
+    """Return a function that starts a server. It admits everything, and has short limits."""
+    servers = []
+
+    def start(application=None, **limits):
+        server = http_server(
+            application or one_byte,
+            lambda method, uri, headers: Admission(Request(method, uri, headers), is_verified=True),
+            0,
+            Limits(**{"connections": 100, "check": 0, **limits}),
+        )
+        thread = threading.Thread(target=serve, args=[server])
+        thread.start()
+        servers.append((server, thread))
+        return f"127.0.0.1:{server.effective_port}"
+
+    yield start
+    for server, thread in servers:
+        server.stopping = True
+        server.pull_trigger()
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def one_byte(environ, start_response):
+    start_response("200 OK", [("Content-Length", "1")])
+    return [b"x"]
+
+
+class Reader:
+    """An application that reads bodies of objects in blocks, and answers with their digest."""
+
+    def __init__(self):
+        self.sizes, self.ended, self.errors = [], [], []
+
+    def __call__(self, environ, start_response):
+        digest, body = hashlib.sha256(), environ["wsgi.input"]
+        try:
+            while block := body.read(BLOCK):
+                self.sizes.append(len(block))
+                digest.update(block)
+        except ClientDisconnected as error:
+            self.errors.append(error)
+            raise
+        self.ended.append(environ["PATH_INFO"])
+        start_response("200 OK", [("Content-Length", "64")])
+        return [digest.hexdigest().encode()]
+
+
+class TestUploads:
+    """A large body goes from the socket to the thread that answers the request."""
+
+    def test_body_reaches_application_while_it_arrives(self, started):
+        reader, data = Reader(), os.urandom(LARGE)
+        with connected(started(reader)) as connection:
+            connection.sendall(head(LARGE) + data[:CUT])
+            until(lambda: sum(reader.sizes) >= CUT - BLOCK)
+            assert not reader.ended
+            for _ in range(2):
+                connection.sendall(data[CUT:])
+                assert exchange(connection) == hashlib.sha256(data).hexdigest().encode()
+                # The connection serves the next request, too.
+                connection.sendall(head(LARGE) + data[:CUT])
+
+    @pytest.mark.parametrize("pieces", [1, 3, 1000], ids=lambda pieces: f"{pieces} pieces")
+    def test_requests_behind_a_large_body_are_answered(self, started, pieces):
+        data = os.urandom(300_000)
+        requests = (head(len(data)) + data + head(10) + data[:10]) * 2
+        with connected(started(Reader())) as connection:
+            for start in range(0, len(requests), len(requests) // pieces):
+                connection.sendall(requests[start : start + len(requests) // pieces])
+            answers = [exchange(connection).decode() for _ in range(4)]
+        assert answers == [hashlib.sha256(body).hexdigest() for body in (data, data[:10])] * 2
+
+    def test_expected_body_is_requested_when_it_is_read(self, started):
+        data = os.urandom(LARGE)
+        with connected(started(Reader())) as connection:
+            connection.sendall(head(LARGE, "Expect: 100-continue"))
+            assert connection.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+            connection.sendall(data)
+            assert exchange(connection) == hashlib.sha256(data).hexdigest().encode()
+
+    def test_expected_body_that_nobody_reads_is_not_requested(self, started):
+        with connected(started()) as connection:
+            connection.sendall(head(LARGE, "Expect: 100-continue"))
+            # It ends the connection, because the client may send the body anyway.
+            assert read_answer(connection).body == b"x"
+
+    @pytest.mark.parametrize("size", [100_000, LARGE])
+    def test_unread_body_is_dropped(self, started, size):
+        with connected(started()) as connection:
+            for _ in range(2):
+                connection.sendall(head(size) + bytes(size))
+                assert exchange(connection) == b"x"
+
+    def test_body_without_its_end_is_given_up(self, started):
+        reader = Reader()
+        host = started(reader, stall=0.3)
+        with connected(host) as connection:
+            connection.sendall(head(LARGE) + bytes(CUT))
+            assert is_closed(connection)
+        with connected(host) as connection:
+            connection.sendall(head(LARGE) + bytes(CUT))
+        until(lambda: len(reader.errors) == 2)
+        assert not reader.ended
+
+    def test_slow_body_is_given_up_although_each_byte_comes_in_time(self, started):
+        reader = Reader()
+        with connected(started(reader, stall=0.5, slowest=100)) as connection:
+            connection.sendall(head(LARGE))
+            # A broken pipe or a reset, by chance.
+            with contextlib.suppress(OSError):
+                for _ in range(1000):
+                    connection.sendall(b"x")
+                    time.sleep(0.02)
+                pytest.fail("The server has waited for all bytes.")
+        assert reader.errors
+
+    def test_half_sent_bodies_take_no_thread_from_others(self, started):
+        reader = Reader()
+        host = started(reader)
+        with contextlib.ExitStack() as stack:
+            for number in range(3 * THREADS):
+                stack.enter_context(connected(host)).sendall(head(LARGE) + bytes(number * 1000))
+            with connected(host) as connection:
+                connection.sendall(head(5) + b"small")
+                assert exchange(connection) == hashlib.sha256(b"small").hexdigest().encode()
+        until(lambda: len(reader.errors) == 3 * THREADS)
+
+    def test_further_connection_takes_the_place_of_a_half_sent_body(self, started):
+        host = started(Reader(), connections=2)
+        with contextlib.ExitStack() as stack:
+            waiting = [stack.enter_context(connected(host)) for _ in range(2)]
+            for connection in waiting:
+                connection.sendall(head(LARGE) + bytes(CUT))
+                time.sleep(0.2)
+            further = stack.enter_context(connected(host))
+            further.sendall(head(1) + b"x")
+            assert exchange(further) == hashlib.sha256(b"x").hexdigest().encode()
+            assert is_closed(waiting[0])
+
+
+class TestDownloads:
+    """The kernel copies files to the socket."""
 
     @pytest.fixture
-    def started(self):
-        servers = []
+    def data(self):
+        return os.urandom(LARGE)
 
-        def start(**limits):
-            server = http_server(
-                lambda environ, start_response: (start_response("200 OK", [("Content-Length", "1")]), [b"x"])[1],
-                lambda method, uri, headers: Admission(Request(method, uri, headers), is_verified=True),
-                0,
-                Limits(**{"connections": 100, "check": 0, **limits}),
-            )
-            thread = threading.Thread(target=serve, args=[server])
-            thread.start()
-            servers.append((server, thread))
-            return f"127.0.0.1:{server.effective_port}"
+    @pytest.fixture
+    def files(self, tmp_path, data):
+        """Return an application that answers with ranges of two files, and the opened files."""
+        path, opened = tmp_path / "file", []
+        path.write_bytes(data)
 
-        yield start
-        for server, thread in servers:
-            server.stopping = True
-            server.pull_trigger()
-            thread.join(10)
-            assert not thread.is_alive()
+        def answer(environ, start_response):
+            ranges = [(1000, 2_000_000), (0, 1), (0, 0), (LARGE - 500_000, 500_000)]
+            segments = [Segment(path.open("rb"), *part) for part in ranges]
+            opened.extend(segment.file for segment in segments)
+            announced = "7" if environ["PATH_INFO"] == "/wrong" else "2500001"
+            start_response("200 OK", [("Content-Length", announced)])
+            return FileBody(segments)
+
+        return answer, opened
+
+    def test_ranges_of_files_are_sent_and_closed(self, started, files, data):
+        with connected(started(files[0])) as connection:
+            for _ in range(2):
+                connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
+                assert exchange(connection) == data[1000:2_001_000] + data[:1] + data[-500_000:]
+            connection.sendall(b"HEAD / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n")
+            assert exchange(connection, has_body=False) == b""
+            assert len(exchange(connection)) == 2_500_001
+        until(lambda: all(file.closed for file in files[1]))
+
+    def test_answer_of_another_length_is_an_error(self, started, files, caplog):
+        answer = send(started(files[0]), b"GET /wrong HTTP/1.1\r\nConnection: close\r\n\r\n")
+        assert answer.status == 500
+        assert all(file.closed for file in files[1])
+        assert "announces 7 bytes and has 2500001" in caplog.text
+
+    def test_client_that_does_not_read_is_given_up(self, started, files):
+        with connected(started(files[0], stall=0.3)) as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            until(lambda: files[1] and all(file.closed for file in files[1]))
+
+    def test_clients_that_do_not_read_take_no_thread_from_others(self, started, files):
+        def answer(environ, start_response):
+            return (one_byte if environ["PATH_INFO"] == "/small" else files[0])(environ, start_response)
+
+        host = started(answer)
+        with contextlib.ExitStack() as stack:
+            for _ in range(3 * THREADS):
+                stack.enter_context(connected(host)).sendall(b"GET / HTTP/1.1\r\n\r\n" * 4)
+            with connected(host) as connection:
+                assert is_answered(connection, b"GET /small HTTP/1.1\r\n\r\n")
+
+
+class TestLimits:
+    """Connections that wait for too long are closed."""
 
     @pytest.mark.parametrize(
         "start", [b"", b"GET / HT", b"PUT / HTTP/1.1\r\nContent-Length: 9\r\n\r\nx"], ids=["nothing", "head", "body"]
@@ -183,7 +356,7 @@ class TestLimits:
     def test_half_sent_request_is_closed(self, started, start):
         with connected(started(head=0.2, stall=0.2)) as connection:
             connection.sendall(start)
-            assert connection.recv(1) == b""
+            assert is_closed(connection)
 
     def test_slow_body_is_closed_although_each_byte_comes_in_time(self, started):
         with connected(started(stall=0.5, slowest=100)) as connection:
@@ -211,9 +384,41 @@ class TestLimits:
             waiting = [stack.enter_context(connected(host)) for _ in range(5)]
             for connection in waiting:
                 connection.sendall(b"GET / HT")
-            assert waiting[0].recv(1) == b""
+            assert is_closed(waiting[0])
             assert is_answered(answered)
             assert is_answered(waiting[-1], b"TP/1.1\r\n\r\n")
+
+
+def head(length, *headers):
+    """Return the head of an upload."""
+    return "\r\n".join(["PUT /k HTTP/1.1", f"Content-Length: {length}", *headers, "", ""]).encode()
+
+
+def exchange(connection, has_body=True):
+    """Read one answer over a connection that stays open, and return its body."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        # Byte by byte, because the next answer may follow.
+        part = connection.recv(1)
+        assert part, "The server has closed the connection."
+        data += part
+    assert data.startswith(b"HTTP/1.1 200 OK\r\n"), data
+    length = int(re.search(rb"Content-Length: ([0-9]+)", data)[1]) if has_body else 0
+    body = bytearray()
+    while len(body) < length:
+        part = connection.recv(length - len(body))
+        assert part, "The server has closed the connection."
+        body += part
+    return bytes(body)
+
+
+def is_closed(connection):
+    """Wait for the end of a connection, and return whether it came without an answer."""
+    try:
+        return connection.recv(1) == b""
+    except ConnectionResetError:
+        # The server had not read all bytes yet.
+        return True
 
 
 def is_answered(connection, request=b"GET / HTTP/1.1\r\n\r\n"):

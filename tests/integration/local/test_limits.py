@@ -242,7 +242,7 @@ def ecr_with(registry):
     gate = Gate(Keys(AccessKey("AKIA", "secret")), lambda principal: Policies(), names, "")
 
     def answer(environ, start_response):
-        found, _ = gate.receive(environ[wsgi.ADMISSION], environ["wsgi.input"])
+        found, _, _ = gate.receive(environ[wsgi.ADMISSION], environ["wsgi.input"])
         return ecr({**environ, RECEIVED: found}, start_response)
 
     server = http_server(answer, gate.admit, 0)

@@ -10,15 +10,14 @@ from waitress.buffers import OverflowableBuffer
 from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.receiver import FixedStreamReceiver
 
-from cloudknot.local.directory.full_disk import ERRORS
-from cloudknot.local.iam.gate import LONGEST_CALL, Admission
+from cloudknot.local.iam.gate import Admission
+from cloudknot.local.server.http.bodies import StreamedBody
 
-# waitress writes the names of received headers in capitals, so no client can send this one.
-UNSTORED = "HTTP_cloudknot.unstored"
-"""The WSGI variable with the system's error for a request whose body found no space on the disk."""
 Admit = Callable[[str, str, Mapping[str, str]], Admission]
 """Checks method, raw URI and headers of a request, by names in lower case."""
 
+LARGE = 64 * 1024
+"""Bytes. A longer object is not read before the request is answered."""
 LONGEST_DISCARD = 64 * 1024 * 1024
 """Bytes of a refused body that are read and dropped, so that the client gets the answer and no broken connection."""
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -27,29 +26,25 @@ _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 class Parser(HTTPRequestParser):  # type: ignore[misc]
     """A parser for one request, with the function that admits it.
 
-    The body of a refused request is dropped. The body of a request that proves its signature only as a whole stays in
-    memory. Other bodies may be gigabytes, and go to a file.
+    The body of a refused request is dropped. A large object in an admitted request stays in the socket, for the thread
+    that answers the request. All other bodies are small, and come to memory.
     """
 
     admission: Admission
-    body_rcv: FixedStreamReceiver | None
+    body_rcv: FixedStreamReceiver | StreamedBody | None
     content_length: int
+    completed: bool
 
     def __init__(self, adjustments: Adjustments, admit: Admit) -> None:
         super().__init__(adjustments)
         self._admit = admit
 
     def received(self, data: bytes) -> int:
-        try:
-            return int(super().received(data))
-        except OSError as error:
-            if error.errno not in ERRORS or self.body_rcv is None:
-                raise
-            # A client reads no answer before it has sent its whole body. So the rest is received and dropped.
-            self.body_rcv.buf.close()
-            self.body_rcv.buf = _Nothing(1)
-            self.headers[UNSTORED.removeprefix("HTTP_")] = str(error.errno)
-            return int(super().received(data))
+        consumed = int(super().received(data))
+        if isinstance(self.body_rcv, StreamedBody) and not self.completed:
+            consumed += self.body_rcv.start(data[consumed:])
+            self.completed = True
+        return consumed
 
     def parse_header(self, header_plus: bytes) -> None:
         _check_lines(header_plus)
@@ -61,9 +56,8 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
             self.expect_continue = False
         elif self.admission.refusal is not None:
             self._refuse_body()
-        elif not self.admission.is_verified:
-            # The gate refuses longer ones, so this buffer never becomes a file.
-            self.body_rcv = FixedStreamReceiver(self.content_length, OverflowableBuffer(LONGEST_CALL + 1))
+        elif self.admission.has_object and self.content_length > LARGE:
+            self.body_rcv, self.expect_continue = StreamedBody(self.content_length, self.expect_continue), False
 
     def _refuse_body(self) -> None:
         """Do not store the body of a refused request."""

@@ -6,10 +6,13 @@ import resource
 from typing import Any
 from wsgiref.types import WSGIApplication
 
+from waitress.adjustments import Adjustments
 from waitress.server import TcpWSGIServer
 
+from cloudknot.local.iam.gate import LONGEST_CALL
 from cloudknot.local.server.http.connections import Channel, Limits, least_useful
-from cloudknot.local.server.http.parser import Admit
+from cloudknot.local.server.http.parser import LARGE, Admit
+from cloudknot.local.server.http.threads import Threads
 
 THREADS = 16
 MAX_CONNECTIONS = 2000
@@ -19,7 +22,31 @@ MAX_BODY = 5 * 1024**3
 """Bytes. The largest object that one PUT to S3 may store."""
 
 
-def http_server(application: WSGIApplication, admit: Admit, port: int, limits: Limits | None = None) -> Any:
+class LoopbackServer(TcpWSGIServer):  # type: ignore[misc]
+    """waitress's server with a check of heads, and with limits for connections."""
+
+    channel_class = Channel
+
+    def __init__(self, application: WSGIApplication, admit: Admit, limits: Limits, **adjustments: Any) -> None:
+        self.admit, self.limits = admit, limits
+        super().__init__(application, dispatcher=Threads(THREADS), adj=Adjustments(**adjustments))
+
+    def handle_accept(self) -> None:
+        # Otherwise, clients that never finish a request could take all connections.
+        if len(self.active_channels) >= self.limits.connections:
+            channel = least_useful(self.active_channels.values())
+            if channel is not None:
+                channel.drop()
+        super().handle_accept()
+
+    def maintenance(self, now: float) -> None:
+        for channel in list(self.active_channels.values()):
+            if channel.is_overdue(now, self.limits):
+                channel.will_close = True
+        self.task_dispatcher.shrink()
+
+
+def http_server(application: WSGIApplication, admit: Admit, port: int, limits: Limits | None = None) -> LoopbackServer:
     """Return a server that already listens, and answers once its ``run`` is called.
 
     ``admit`` checks the head of each request before the body is accepted.
@@ -27,37 +54,23 @@ def http_server(application: WSGIApplication, admit: Admit, port: int, limits: L
     # moto's own server is a development server. waitress keeps connections open, bounds its threads, and passes on the
     # request line exactly as sent, without which no signature can be verified.
     bounds = limits or Limits(_connections())
-
-    class LoopbackServer(TcpWSGIServer):  # type: ignore[misc]
-        def channel_class(self, *arguments: Any, **choices: Any) -> Channel:
-            return Channel(admit, *arguments, **choices)
-
-        def handle_accept(self) -> None:
-            # Otherwise, clients that never finish a request could take all connections.
-            if len(self.active_channels) >= bounds.connections:
-                channel = least_useful(self.active_channels.values())
-                if channel is not None:
-                    channel.handle_close()
-            super().handle_accept()
-
-        def maintenance(self, now: float) -> None:
-            for channel in list(self.active_channels.values()):
-                if channel.is_overdue(now, bounds):
-                    channel.will_close = True
-
     return LoopbackServer(
         application,
+        admit,
+        bounds,
         # Loopback only: a caller who can submit a job can run code as the user of this process.
         host="127.0.0.1",
         port=port,
-        threads=THREADS,
         # More than the bound: `handle_accept` must be called to make room for a new one.
         connection_limit=bounds.connections + OTHER_FILES // 2,
         max_request_body_size=MAX_BODY,
         cleanup_interval=bounds.check,
         # select() cannot watch descriptors above 1,023, and each connection needs one.
         asyncore_use_poll=True,
-        # Answers are in memory already. A copy in a temporary file would fail on a full disk.
+        recv_bytes=LARGE,
+        # Bodies and answers that are no files are in memory already. A copy in a temporary file would fail on a full
+        # disk. The gate refuses longer bodies than this.
+        inbuf_overflow=LONGEST_CALL + 1,
         outbuf_overflow=MAX_BODY,
         ident="cloudknot",
     )
