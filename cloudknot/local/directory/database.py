@@ -134,8 +134,12 @@ class Database:
             changes, self._waiting = self._waiting, []
         try:
             with self.transaction() as connection:
-                for change in changes:
-                    change.apply(connection)
+                if len(changes) == 1:
+                    # The transaction itself undoes it.
+                    changes[0].result = changes[0].function(connection)
+                else:
+                    for change in changes:
+                        change.apply(connection)
         except Exception as error:
             for change in changes:
                 change.error = error

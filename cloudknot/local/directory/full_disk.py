@@ -26,6 +26,8 @@ LEAST_FREE = 64 * 1024
 """Free bytes below which a disk counts as full."""
 RESERVE = 64 * 1024 * 1024
 """Free bytes that stored objects leave, so that records, logs and deletions still find space."""
+CHECK_PAUSE = 0.1
+"""Seconds between two looks at the disk while only small data is stored. The reserve bears what comes meanwhile."""
 RESERVED_SHARE = 20
 """The reserve is at most one part in so many of a small disk."""
 
@@ -93,20 +95,31 @@ class Room:
         self._directory = directory
         self._lock = threading.Lock()
         self._announced = 0
+        self._checked = float("-inf")
 
     def announce(self, size: int) -> None:
         """Keep room for ``size`` more bytes. Raise `OSError` if the disk would be full with them."""
-        disk = os.statvfs(self._directory)
-        reserve = min(RESERVE, disk.f_blocks * disk.f_frsize // RESERVED_SHARE)
+        free = self._free()
         with self._lock:
-            if self._announced + size + reserve > disk.f_bavail * disk.f_frsize:
+            if self._announced + size > free:
                 raise OSError(errno.ENOSPC, NO_SPACE, str(self._directory))
             self._announced += size
+
+    def require(self) -> None:
+        """Raise `OSError` if the disk is full. For small data: this looks at the disk only now and then."""
+        now = time.monotonic()
+        if now >= self._checked + CHECK_PAUSE:
+            self.announce(0)
+            self._checked = now
 
     def withdraw(self, size: int) -> None:
         """Give back announced bytes that are written, or that never come."""
         with self._lock:
             self._announced -= size
+
+    def _free(self) -> int:
+        disk = os.statvfs(self._directory)
+        return disk.f_bavail * disk.f_frsize - min(RESERVE, disk.f_blocks * disk.f_frsize // RESERVED_SHARE)
 
 
 def refuse_full(directory: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from cloudknot.local.s3.errors import S3Error
@@ -74,7 +76,7 @@ def version_of(bucket: str, row: Sequence[Any]) -> ObjectVersion:
         size,
         etag,
         modified,
-        Properties(_mapping(headers), _mapping(tags), _checksum(checksum)),
+        _properties(headers, tags, checksum),
         tuple(json.loads(parts)) if parts else (),
         bool(is_latest),
         bool(is_marker),
@@ -87,8 +89,7 @@ def version_of(bucket: str, row: Sequence[Any]) -> ObjectVersion:
 def upload_of(bucket: str, row: Sequence[Any]) -> MultipartUpload:
     """Return the upload in a row of the columns `UPLOAD`."""
     key, row_id, name, started, headers, tags, checksum = row
-    properties = Properties(_mapping(headers), _mapping(tags), _checksum(checksum))
-    return MultipartUpload(name, bucket, key, started, properties, row_id)
+    return MultipartUpload(name, bucket, key, started, _properties(headers, tags, checksum), row_id)
 
 
 def part_of(row: Sequence[Any]) -> UploadedPart:
@@ -134,8 +135,14 @@ def successor(prefix: str) -> str | bytes:
     return b""
 
 
-def _mapping(text: str) -> dict[str, str]:
-    return json.loads(text) if text else {}
+# The objects of a bucket often have equal headers, and the same ones are read again.
+@functools.lru_cache(maxsize=1024)
+def _properties(headers: str, tags: str, checksum: str) -> Properties:
+    return Properties(_mapping(headers), _mapping(tags), _checksum(checksum))
+
+
+def _mapping(text: str) -> Mapping[str, str]:
+    return MappingProxyType(json.loads(text)) if text else MappingProxyType({})
 
 
 def _checksum(text: str) -> tuple[str, str] | None:

@@ -76,7 +76,7 @@ def insert(connection: sqlite3.Connection, new: ObjectVersion, condition: Condit
     check(condition, latest, new.key)
     freed = _make_way(connection, bucket, new.key, latest)
     version = secrets.token_urlsafe(24) if bucket.versioning == "Enabled" else NULL
-    row = _add(connection, bucket, replace(new, version=version))
+    row = _add(connection, bucket, new, version)
     return replace(new, version=version, row=row), freed
 
 
@@ -98,7 +98,7 @@ def delete(
         return Deleted(), _remove(connection, latest) if latest else []
     freed = _make_way(connection, bucket, key, latest)
     name = secrets.token_urlsafe(24) if bucket.versioning == "Enabled" else NULL
-    _add(connection, bucket, ObjectVersion(bucket.name, key, name, 0, "", now, is_delete_marker=True))
+    _add(connection, bucket, ObjectVersion(bucket.name, key, name, 0, "", now, is_delete_marker=True), name)
     return Deleted(marker=name), freed
 
 
@@ -205,11 +205,11 @@ _INSERT = (
 )
 
 
-def _add(connection: sqlite3.Connection, bucket: StoredBucket, new: ObjectVersion) -> int:
+def _add(connection: sqlite3.Connection, bucket: StoredBucket, new: ObjectVersion, version: str) -> int:
     values = (
         bucket.row,
         new.key,
-        new.version,
+        version,
         new.is_delete_marker,
         new.size,
         new.etag,

@@ -29,7 +29,10 @@ class ObjectWriter:
         self._small = bytearray()
         self._file: NewFile | None = None
         self._announced = 0
-        self._announce(length or 0)
+        if length is None or length <= SMALL:
+            files.room.require()
+        else:
+            self._announce(length)
 
     def write(self, block: bytes | bytearray | memoryview) -> None:
         """Append a block. The caller may reuse its buffer afterwards."""
@@ -63,8 +66,9 @@ class ObjectWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._files.room.withdraw(self._announced)
-        self._announced = 0
+        if self._announced:
+            self._files.room.withdraw(self._announced)
+            self._announced = 0
         file, self._file = self._file, None
         if file is not None:
             file.drop()
