@@ -25,6 +25,7 @@ from .program.own_modules import warm as warm_own_modules
 from .program.seeds import set_element
 from .s3.client import connect
 from .stored_run import StoredRun
+from .stored_run import prepare as prepare_run
 from .wire.buffers import Unreachable, loads
 from .wire.container import TRY_AGAIN, child_index
 from .wire.documents import to_document
@@ -37,6 +38,12 @@ def warm() -> None:
     connect().plain.warm_up()
     warm_own_modules()
     warm_program()
+
+
+def prepare(argv: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Read what all children of a run read, before this process forks one with these arguments and variables."""
+    if len(argv) == 1:
+        prepare_run(argv[0], environment)
 
 
 def main(argv: Sequence[str]) -> int:

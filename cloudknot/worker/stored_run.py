@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import BinaryIO
 
 from .s3.client import S3, connect
+from .s3.range_file import span_of
 from .s3.retries import code_of
 from .wire import by_value
 from .wire.buffers import Buffer
@@ -16,14 +17,49 @@ from .wire.keys import RunKeys
 from .wire.manifest import Manifest, function_seed, input_seed, todo_seed
 from .wire.seal import LARGE, TOO_SHORT, DamagedError, numbered, unsealed, verified
 
+SMALL_INPUTS = 1024 * 1024
+"""Bytes of all inputs of a run that one request reads for all of its children."""
+_prepared: dict[tuple[str, str], StoredRun] = {}
+"""The run that `prepare` has read last, by its URL and the text of its manifest."""
+
+
+def prepare(url: str, environment: Mapping[str, str]) -> None:
+    """Read what all children of a run read, before this process forks them.
+
+    One failure is final: each child then reads for itself.
+    """
+    text = environment.get(MANIFEST_VARIABLE, "")
+    if not text or (url, text) in _prepared:
+        return
+    run = StoredRun.at(url, environment)
+    manifest, size = run.manifest, run.manifest.stride * run.manifest.count
+    if 0 < size <= SMALL_INPUTS and manifest.children > 1 and not manifest.source:
+        # The process that forks serves other runs too, so it must not wait for long.
+        requests = run.s3.plain.impatient()
+        data = requests.get(run.keys.bucket, run.keys.inputs, span_of(0, size))
+        requests.close()
+        run = replace(run, inputs=data if data is not None and len(data) == size else None)
+    _prepared.clear()
+    _prepared[url, text] = run
+
 
 @dataclass(frozen=True)
 class StoredRun:
-    """The keys and the manifest of a run, and the S3 client to read them with."""
+    """The keys and the manifest of a run, and the S3 client to read them with.
+
+    Attributes
+    ----------
+    s3 : S3
+    keys : RunKeys
+    manifest : Manifest
+    inputs : bytes or None
+        All inputs, if `prepare` has read them.
+    """
 
     s3: S3
     keys: RunKeys
     manifest: Manifest
+    inputs: bytes | None = None
 
     @classmethod
     def at(cls, url: str, environment: Mapping[str, str], owner: str = "") -> StoredRun:
@@ -31,10 +67,14 @@ class StoredRun:
 
         A job has it in its manifest.
         """
-        s3, keys = connect(), RunKeys.parse(url)
-        s3.owners.name(keys.bucket, owner)
+        s3 = connect()
         # A job has its manifest in a variable. By hand there is none, so S3 provides it.
         text = environment.get(MANIFEST_VARIABLE)
+        if text and (prepared := _prepared.get((url, text))):
+            s3.owners.name(prepared.keys.bucket, prepared.manifest.owner)
+            return replace(prepared, s3=replace(s3, sse=prepared.manifest.sse))
+        keys = RunKeys.parse(url)
+        s3.owners.name(keys.bucket, owner)
         if text:
             manifest = Manifest.from_json(text)
             s3.owners.name(keys.bucket, manifest.owner)
@@ -44,6 +84,8 @@ class StoredRun:
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> bytes:
         """Return bytes ``start`` to ``end`` (not included) of one of the run's objects. See `S3.read`."""
+        if self.inputs is not None and key == self.keys.inputs:
+            return self.inputs[start:end]
         try:
             return self.s3.read(self.keys.bucket, key, start, end)
         except Exception as error:

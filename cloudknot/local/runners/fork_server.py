@@ -4,8 +4,9 @@
 ``python fork_server.py <image directory> <file descriptor of the control socket> <imports as JSON>``. It makes these
 imports before the first fork, if no job can notice the difference.
 
-It may import the standard library only, and ``cloudknot_worker.__main__`` of the image, with its functions ``warm()``
-and ``main(argv)``. The control socket carries one JSON object on each line. Requests to the fork server::
+It may import the standard library only, and ``cloudknot_worker.__main__`` of the image, with its functions ``warm()``,
+``prepare(argv, environment)`` and ``main(argv)``. The control socket carries one JSON object on each line.
+Requests to the fork server::
 
     {"start": id, "command": [...], "environment": {...}, "directory": path, "output": path}
     {"stop": id, "signal": number}
@@ -37,7 +38,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NoReturn, TypedDict
 
 WORKER = ("python", "-m", "cloudknot_worker")
@@ -80,10 +81,12 @@ class ForkServer:
     ----------
     control : socket
         A connected stream socket.
+    prepare : callable
+        Reads what several tasks need, before a task with some arguments and variables is forked.
     """
 
-    def __init__(self, control: socket.socket) -> None:
-        self._control = control
+    def __init__(self, control: socket.socket, prepare: Callable[[Sequence[str], Mapping[str, str]], None]) -> None:
+        self._control, self._prepare = control, prepare
         self._tasks: dict[int, str] = {}
         self._pids: dict[str, int] = {}
         self._attempts: dict[int, tuple[str, ...] | None] = {}
@@ -140,6 +143,10 @@ class ForkServer:
 
     def _start(self, request: ForkRequest) -> None:
         task = request["start"]
+        if is_worker(request["command"]):
+            # Each child makes these preparations itself if they fail here, and its log has the reason.
+            with contextlib.suppress(Exception):
+                self._prepare(request["command"][len(WORKER) :], request["environment"])
         try:
             pid = os.fork()
         except OSError as error:
@@ -206,6 +213,11 @@ class ForkServer:
             self._control.sendall(json.dumps(message).encode() + b"\n")
 
 
+def is_worker(command: Sequence[str]) -> bool:
+    """Return whether a command starts cloudknot's worker."""
+    return tuple(command[: len(WORKER)]) == WORKER
+
+
 def run_task(request: ForkRequest) -> int:
     """Run one task in this process and return its exit code."""
     os.setpgid(0, 0)
@@ -217,7 +229,7 @@ def run_task(request: ForkRequest) -> int:
     if os.environ.get("TZ") != zone:
         time.tzset()
     command = request["command"]
-    if tuple(command[: len(WORKER)]) == WORKER:
+    if is_worker(command):
         return run_worker(command[len(WORKER) :])
     try:
         os.execvp(command[0], command)
@@ -426,9 +438,9 @@ def main(argv: Sequence[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     sys.path.insert(0, directory)
-    from cloudknot_worker.__main__ import warm
+    from cloudknot_worker import __main__ as worker
 
-    warm()
+    worker.warm()
     reason = preload(json.loads(imports), os.path.join(directory, "program", "modules"))
     if reason:
         print(f"Every job makes its own imports, because {reason}.", flush=True)
@@ -439,7 +451,8 @@ def main(argv: Sequence[str]) -> int:
     gc.collect()
     gc.freeze()
     control.sendall(b'{"ready": true}\n')
-    ForkServer(control).run()
+    # The worker of an image that an earlier cloudknot made prepares nothing.
+    ForkServer(control, getattr(worker, "prepare", lambda arguments, environment: None)).run()
     return 0
 
 

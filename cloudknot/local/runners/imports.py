@@ -39,7 +39,7 @@ Imports = dict[str, set[str]]
 
 
 def imports_of(image: Path) -> Imports:
-    """Return the imports from `PACKAGES` and `STANDARD` that every job of an image makes, as far as its files show them."""
+    """Return the imports from `PACKAGES` and `STANDARD` that every job makes, as far as an image's files show them."""
     program = image / "program"
     own = {path.stem for path in (program / "modules").glob("*")}
     imports: Imports = {}

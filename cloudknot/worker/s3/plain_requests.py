@@ -42,6 +42,8 @@ LARGEST_BODY = 256 * 1024 * 1024
 """Bytes of the largest body in one request, because a failed request is repeated as a whole."""
 WARM_UP = "cloudknot-warm-up"
 """The bucket of the request that warms a process up. It need not exist."""
+IMPATIENCE = 1.0
+"""Seconds for a request that only saves others some time."""
 MAX_IDLE = 64
 """Number of connections that are kept open."""
 # These statuses mean that the server refuses requests of this kind. Others concern one object or one moment.
@@ -69,6 +71,8 @@ class PlainRequests:
         The owners that every request expects.
     connect : callable, optional
         Makes a connection to the server of a URL, in place of this module's own function.
+    timeouts : tuple of float
+        Seconds until a connection attempt has failed, and seconds without data until a request has failed.
     """
 
     def __init__(
@@ -77,10 +81,11 @@ class PlainRequests:
         agent: str,
         owners: BucketOwners,
         connect: Callable[[str], HTTPConnection] | None = None,
+        timeouts: tuple[float, float] = (CONNECT_TIMEOUT, READ_TIMEOUT),
     ) -> None:
         self._server, self._agent, self._owners = server, agent, owners
-        self._path = urlsplit(server.url).path
-        self._connections = _Connections(server.url, self._connect if connect is None else connect)
+        self._path, self._connect_timeout = urlsplit(server.url).path, timeouts[0]
+        self._connections = _Connections(server.url, self._connect if connect is None else connect, timeouts[1])
         self._is_usable = server.is_direct
 
     def get(self, bucket: str, key: str, span: Span) -> bytes | None:
@@ -123,6 +128,10 @@ class PlainRequests:
         self.close()
         # This request for an object that does not exist may be refused. Requests for real objects may succeed.
         self._is_usable = self._server.is_direct
+
+    def impatient(self) -> PlainRequests:
+        """Return an object for requests to the same server that fail after `IMPATIENCE`."""
+        return PlainRequests(self._server, self._agent, self._owners, timeouts=(IMPATIENCE, IMPATIENCE))
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -194,8 +203,8 @@ class PlainRequests:
     def _connect(self, url: str) -> HTTPConnection:
         host = urlsplit(url).netloc
         if url.startswith("https:"):
-            return HTTPSConnection(host, timeout=CONNECT_TIMEOUT, context=self._tls)
-        return HTTPConnection(host, timeout=CONNECT_TIMEOUT)
+            return HTTPSConnection(host, timeout=self._connect_timeout, context=self._tls)
+        return HTTPConnection(host, timeout=self._connect_timeout)
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:
@@ -284,8 +293,8 @@ class PlainBody:
 class _Connections:
     """Connections to one server, kept open between requests. Threads share them, and a forked process has its own."""
 
-    def __init__(self, url: str, connect: Callable[[str], HTTPConnection]) -> None:
-        self._url, self._connect = url, connect
+    def __init__(self, url: str, connect: Callable[[str], HTTPConnection], read_timeout: float = READ_TIMEOUT) -> None:
+        self._url, self._connect, self._read_timeout = url, connect, read_timeout
         self._idle: list[HTTPConnection] = []
         self._process = os.getpid()
         weakref.finalize(self, _close, self._idle)
@@ -304,7 +313,7 @@ class _Connections:
         connection = self._connect(self._url)
         connection.connect()
         if connection.sock:
-            connection.sock.settimeout(READ_TIMEOUT)
+            connection.sock.settimeout(self._read_timeout)
         return connection
 
     def put_back(self, connection: HTTPConnection) -> None:
