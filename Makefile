@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # More processes than cores, because most tests wait.
 PYTEST := .ci/docker-setup exec $(BIN)/python -m pytest -n 5 --dist worksteal --durations 10
 
-.PHONY: demo test test-more test-aws check docker docker-stop bench bench-imports scale large faults clean help
+.PHONY: compiled demo test test-more test-aws check docker docker-stop bench bench-imports scale large faults clean help
 
 help:
 	@echo "make demo   run the Monte Carlo example on the embedded cloud"
@@ -40,6 +40,16 @@ $(VENV)/.examples: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test,examples]"
 	@touch $@
 
+# Each of the five processes of `make test`, and each server and job that they start, would compile all modules for
+# itself, for ever where PYTHONDONTWRITEBYTECODE is set. Pytest compiles test modules in a way of its own.
+$(VENV)/.compiled: $(VENV)/.test
+	@$(BIN)/python -m compileall -q cloudknot
+	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -q --collect-only tests >$(VENV)/compiled.log 2>&1 || \
+	  { tail -20 $(VENV)/compiled.log; exit 1; }
+	@touch $@
+
+compiled: $(VENV)/.compiled
+
 demo: $(VENV)/.demo
 	CLOUDKNOT_CLOUD=local CLOUDKNOT_PROGRESS=1 $(BIN)/python examples/monte_carlo_pi/monte_carlo_pi.py
 	@echo "The embedded cloud keeps running. It stops after a day without use, or with: $(BIN)/cloudknot local stop"
@@ -49,7 +59,7 @@ check: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-test: check
+test: check compiled
 	$(PYTEST) -m "not more"
 
 test-more: $(VENV)/.examples

@@ -3,6 +3,7 @@
 import ast
 import re
 import sys
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -70,10 +71,27 @@ WORKER_TYPES = {"_typeshed", "types_boto3_s3"}
 """Libraries that only imports inside ``if TYPE_CHECKING`` may name, because no container has them."""
 
 
+@cache
+def source(path):
+    """Return the text of a file."""
+    return path.read_text(encoding="utf-8")
+
+
+@cache
+def tree_of(path):
+    """Return the syntax tree of a file. All tests share it, since parsing takes most of their time."""
+    return ast.parse(source(path))
+
+
+@cache
 def imports_of(path):
-    """Yield the absolute names of all imports in a file, including imports for type checkers."""
+    """Return the absolute names of all imports in a file, including imports for type checkers."""
+    return tuple(_imports_of(path))
+
+
+def _imports_of(path):
     package = MODULES[path] if path.name == "__init__.py" else MODULES[path].rpartition(".")[0]
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -87,6 +105,7 @@ def is_in(name, package):
     return name == package or name.startswith(f"{package}.")
 
 
+@cache
 def module_of(name):
     """Return the module of cloudknot that contains an imported name; the package itself for public names."""
     modules = set(MODULES.values())
@@ -115,33 +134,40 @@ def may_import(importer, target):
     return ORDER.index(there) <= ORDER.index(here)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=MODULES.get)
-def test_module_imports_walled_libraries_only_inside_their_wall(path):
-    for name in imports_of(path):
-        for library, places in WALLS.items():
-            if is_in(name, library):
-                assert any(is_in(MODULES[path], place) for place in places), f"{MODULES[path]} imports {name}"
+def all_imports(find=None):
+    """Yield each module with the name of each of its imports."""
+    for path, module in MODULES.items():
+        yield from ((module, name) for name in (find or imports_of)(path))
 
 
-@pytest.mark.parametrize("path", MODULES, ids=MODULES.get)
-def test_module_imports_only_from_its_own_floor_and_below(path):
-    for name in imports_of(path):
-        if is_in(name, "cloudknot"):
-            target = module_of(name)
-            assert may_import(MODULES[path], target), f"{MODULES[path]} imports {target}, which is above it"
+# Each rule is one test, which lists all places that break it: a test for each file and rule would be thousands.
+def test_modules_import_walled_libraries_only_inside_their_wall():
+    wrong = [
+        f"{module} imports {name}"
+        for module, name in all_imports()
+        for library, places in WALLS.items()
+        if is_in(name, library) and not any(is_in(module, place) for place in places)
+    ]
+    assert wrong == []
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in MODULES if is_in(MODULES[path], "cloudknot.local")], ids=MODULES.get
-)
-def test_embedded_cloud_module_imports_only_from_its_own_floor_and_below(path):
-    if MODULES[path] == "cloudknot.local.__init__":
-        return
-    importer = place_in_local(MODULES[path])
-    for name in imports_at_run_time(path):
-        if is_in(name, "cloudknot.local"):
-            target = module_of(name)
-            assert place_in_local(target) <= importer, f"{MODULES[path]} imports {target}, which is above it"
+def test_modules_import_only_from_their_own_floor_and_below():
+    inside = {(module, module_of(name)) for module, name in all_imports() if is_in(name, "cloudknot")}
+    assert [f"{module} imports {target}" for module, target in inside if not may_import(module, target)] == []
+
+
+def test_embedded_cloud_modules_import_only_from_their_own_floor_and_below():
+    inside = {
+        (module, module_of(name))
+        for module, name in all_imports(imports_at_run_time)
+        if is_in(module, "cloudknot.local") and is_in(name, "cloudknot.local")
+    }
+    wrong = [
+        f"{module} imports {target}"
+        for module, target in inside
+        if module != "cloudknot.local.__init__" and place_in_local(target) > place_in_local(module)
+    ]
+    assert wrong == []
 
 
 def place_in_local(module):
@@ -151,11 +177,11 @@ def place_in_local(module):
     return LOCAL_ORDER.index(entry)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=MODULES.get)
-def test_module_imports_type_stubs_only_for_type_checkers(path):
+def test_modules_import_type_stubs_only_for_type_checkers():
     """Only the tests depend on stub packages, so an import at run time would fail for a user."""
-    for name in imports_at_run_time(path):
-        assert not name.startswith(("types_", "typing_extensions", "_typeshed")), f"{MODULES[path]} imports {name}"
+    stubs = ("types_", "typing_extensions", "_typeshed")
+    wrong = [f"{module} imports {name}" for module, name in all_imports(imports_at_run_time) if name.startswith(stubs)]
+    assert wrong == []
 
 
 @pytest.mark.parametrize("imports", ["at run time", "for type checkers too"])
@@ -179,9 +205,14 @@ def for_type_checkers(tree):
     }
 
 
+@cache
 def imports_at_run_time(path):
-    """Yield the absolute names of the imports in a file, without imports for type checkers."""
-    tree = ast.parse(path.read_text())
+    """Return the absolute names of the imports in a file, without imports for type checkers."""
+    return tuple(_imports_at_run_time(path))
+
+
+def _imports_at_run_time(path):
+    tree = tree_of(path)
     hidden = for_type_checkers(tree)
     package = MODULES[path].removesuffix(".__init__") if path.name == "__init__.py" else ""
     for node in ast.walk(tree):
@@ -199,50 +230,53 @@ def imports_at_run_time(path):
             yield from (f"{name}.{alias.name}" for alias in node.names)
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in MODULES if is_in(MODULES[path], "cloudknot.worker")], ids=lambda path: path.name
-)
-def test_worker_imports_only_standard_library_boto3_and_cloudpickle(path):
-    tree = ast.parse(path.read_text())
-    hidden = for_type_checkers(tree)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.level:
-            continue
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        names += [node.module] if isinstance(node, ast.ImportFrom) else []
-        for name in names:
-            top = name.partition(".")[0]
+def test_worker_imports_only_standard_library_boto3_and_cloudpickle():
+    wrong = []
+    for path in (path for path, module in MODULES.items() if is_in(module, "cloudknot.worker")):
+        hidden = for_type_checkers(tree_of(path))
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                continue
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) else []
             permitted = WORKER_LIBRARIES | WORKER_TYPES if node in hidden else WORKER_LIBRARIES
-            assert top in permitted or top in sys.stdlib_module_names, f"the worker imports {name}"
+            tops = {name.partition(".")[0] for name in names}
+            wrong += [f"{path.name} imports {top}" for top in tops - permitted - sys.stdlib_module_names]
+    assert wrong == []
 
 
 FOLDERS = sorted({path.parent for path in (*MODULES, *(ROOT / "tests").rglob("*.py"))})
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: str(folder.relative_to(ROOT)))
-def test_folder_has_at_most_12_entries(folder):
-    entries = [entry for entry in folder.iterdir() if not entry.name.startswith("__") and entry.name != "py.typed"]
-    assert len(entries) <= 12, sorted(entry.name for entry in entries)
+def test_folders_have_at_most_12_entries():
+    entries = {
+        str(folder.relative_to(ROOT)): sorted(
+            entry.name for entry in folder.iterdir() if not entry.name.startswith("__") and entry.name != "py.typed"
+        )
+        for folder in FOLDERS
+    }
+    assert {folder: names for folder, names in entries.items() if len(names) > 12} == {}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=MODULES.get)
-def test_module_has_at_most_600_lines_and_each_function_60(path):
-    text = path.read_text()
-    assert len(text.splitlines()) <= 600
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            size = node.end_lineno - node.lineno + 1
-            assert size <= 60, f"{node.name} has {size} lines"
+def test_files_have_at_most_600_lines():
+    files = [*MODULES, *(ROOT / "tests").rglob("*.py")]
+    sizes = {str(path.relative_to(ROOT)): len(source(path).splitlines()) for path in files}
+    assert {path: size for path, size in sizes.items() if size > 600} == {}
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
-def test_test_file_has_at_most_600_lines(path):
-    assert len(path.read_text().splitlines()) <= 600
+def test_functions_have_at_most_60_lines():
+    sizes = [
+        (f"{module}.{node.name}", node.end_lineno - node.lineno + 1)
+        for path, module in MODULES.items()
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    assert [(name, size) for name, size in sizes if size > 60] == []
 
 
 def test_every_module_has_docstring():
     for path in MODULES:
-        assert ast.get_docstring(ast.parse(path.read_text())), f"{path} has no docstring"
+        assert ast.get_docstring(tree_of(path)), f"{path} has no docstring"
 
 
 SAME_NAMES = {
@@ -255,13 +289,13 @@ SAME_NAMES = {
 def test_class_names_are_unique_except_batch_nouns():
     homes = {}
     for path, module in MODULES.items():
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 homes.setdefault(node.name, []).append(module)
     assert {name: places for name, places in homes.items() if len(places) > 1}.keys() == SAME_NAMES.keys()
 
 
-PAGE = (ROOT / "docs" / "architecture.md").read_text()
+PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 
 
 NOT_MODULES = {"map", "cloudknot", "cloudknot_worker", "choose_cloud"}
@@ -282,8 +316,11 @@ def paths_on_page():
                 yield box[1], f"{name}.py"
 
 
-@pytest.mark.parametrize(("box", "name"), sorted(set(paths_on_page())))
-def test_path_in_architecture_page_exists(box, name):
-    """A path is ``folder/``, ``folder/file.py`` or ``folder/file``, in the package or in the paragraph's folder."""
+def test_paths_in_architecture_page_exist():
+    assert [name for box, name in set(paths_on_page()) if not exists(box, name)] == []
+
+
+def exists(box, name):
+    """Return whether a path ``folder/``, ``folder/file.py`` or ``folder/file`` is in the package or in its box."""
     candidates = [folder / (name + end) for folder in (PACKAGE, PACKAGE / box) for end in ("", ".py")]
-    assert any(path.is_dir() if name.endswith("/") else path.exists() for path in candidates)
+    return any(path.is_dir() if name.endswith("/") else path.exists() for path in candidates)

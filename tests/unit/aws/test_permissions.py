@@ -5,6 +5,7 @@ cfn-lint carries the AWS data that they are checked against.
 
 import json
 import re
+from functools import cache
 from pathlib import Path
 
 import cfnlint
@@ -30,6 +31,10 @@ REGIONS = ["ap-southeast-2", "us-gov-west-1", "cn-northwest-1", "us-isob-east-1"
 """A region with a long name in each kind of partition."""
 WITHOUT_RESOURCE = {"cloudformation:DescribeStacks"}
 """Actions with a resource level that need ``*`` in a call that names no resource."""
+
+
+# It reads botocore's list of regions each time.
+known_partition = cache(partition_of)
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +123,7 @@ class TestPolicy:
     @pytest.mark.parametrize("region", REGIONS)
     def test_policy_fits_into_managed_policy_with_room_to_spare(self, level, region, boundary):
         """The bucket and the boundary have names of the greatest length, and the repository a long one."""
-        partition = partition_of(region)
+        partition = known_partition(region)
         others = tuple(f"arn:{partition}:iam::123456789012:policy/{name * 40}" for name in "xy") if boundary else ()
         scope = Scope(
             "123456789012", region, "b" * 63, "r" * 60, partition, boundary.format(partition), policies=others
