@@ -43,9 +43,9 @@ DIRECTORY = click.option(
 )
 # The login of the registry has no option, because other users of the machine could read it in the list of processes.
 @click.option("--registry", metavar="HOST:PORT", help="The image registry for the docker runner.")
-# None, the default, is compatible with any running cloud. False would be an error if it was started with --iam.
+# None, the default, is compatible with any running cloud, and is the choice of the last start.
 @click.option(
-    "--iam", is_flag=True, default=None, help="Accept access keys created in IAM, and enforce their policies."
+    "--iam/--no-iam", default=None, help="Accept access keys created in IAM, and enforce their policies. Default: no."
 )
 def start(
     directory: str | None,
@@ -56,6 +56,8 @@ def start(
     iam: bool | None,
 ) -> None:
     """Start the embedded cloud, if it is not running.
+
+    Without --runner, --registry and --iam, it has those of its last start.
 
     The login for the registry comes from the environment variables CLOUDKNOT_REGISTRY_USERNAME and
     CLOUDKNOT_REGISTRY_PASSWORD.

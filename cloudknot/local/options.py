@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
 
 from cloudknot.errors import CloudknotConfigurationError, refuse
+from cloudknot.local.directory.state import OPTIONS
 from cloudknot.local.runners.choice import RUNNERS, WITH_REGISTRY
 from cloudknot.options import config
 
@@ -90,6 +92,25 @@ def check_running(directory: Path, options: ServerOptions, state: CloudState) ->
             f"The embedded cloud in {directory} is running with other options ({actual}) than requested ({expected}). "
             f"Stop it with `{local_command('stop', directory)}`, or choose another directory."
         )
+
+
+def with_last(options: ServerOptions, directory: Path) -> ServerOptions:
+    """Return options in which those of the last start of the cloud stand for missing ones."""
+    # The knots of a cloud have images for its runner, and its users have keys that only ``iam`` accepts.
+    try:
+        last = json.loads((directory / OPTIONS).read_text(encoding="utf-8"))
+        runner, registry, iam = last["runner"], last["registry"], last["iam"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return options
+    if options.runner is None and options.registry is None:
+        options = replace(options, runner=runner, registry=registry)
+    return replace(options, iam=iam) if options.iam is None else options
+
+
+def remember(options: ServerOptions, directory: Path) -> None:
+    """Store the options that the next start of the cloud should have, too."""
+    last = {"runner": options.runner, "registry": options.registry, "iam": options.iam}
+    (directory / OPTIONS).write_text(json.dumps(last), encoding="utf-8")
 
 
 def checked_runner(runner: str | None, registry: str | None) -> str | None:

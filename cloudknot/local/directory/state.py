@@ -38,8 +38,12 @@ RECORDS, JOBS, LOGS = "cloud.sqlite", "jobs.sqlite", "logs.sqlite"
 DATABASES = (RECORDS, JOBS, LOGS)
 """The databases of the cloud: its users, stacks and keys, its jobs, and its logs. SQLite has files beside each."""
 SCRATCH = ".cloudknot-scratch"
+OPTIONS = "options.json"
+"""The options of the last start."""
 _FOLDERS = (SCRATCH, OBJECTS, "images", "environments")
-_CLOUD_FILES = frozenset({MARKER, "cloud.json", "server.log", "server.lock", "start.lock", *DATABASES, *_FOLDERS})
+_CLOUD_FILES = frozenset(
+    {MARKER, OPTIONS, "cloud.json", "server.log", "server.lock", "start.lock", *DATABASES, *_FOLDERS}
+)
 
 
 @dataclass(frozen=True)

@@ -84,14 +84,15 @@ class LocalCloud(Cloud):
         The port of the server. Default: any free port. Without effect on a cloud that runs already.
     runner : {"process", "docker"}, optional
         How jobs run: as processes of this machine, or as containers of their images. ``"docker"`` needs a Docker
-        engine on this machine. Default: the runner of the running cloud. For a new cloud, ``"docker"`` with a
-        ``registry`` and ``"process"`` without.
+        engine on this machine. Default: the runner of the running cloud, else that of its last start. For a new cloud,
+        ``"docker"`` with a ``registry`` and ``"process"`` without.
     registry : str, optional
         The address of the registry for images, for example ``"127.0.0.1:5000"``. Only with ``runner="docker"``.
-        A new cloud reads the login from ``CLOUDKNOT_REGISTRY_USERNAME`` and ``CLOUDKNOT_REGISTRY_PASSWORD``.
+        The server reads the login from ``CLOUDKNOT_REGISTRY_USERNAME`` and ``CLOUDKNOT_REGISTRY_PASSWORD``.
     iam : bool, optional
         True to accept keys created by IAM (CreateAccessKey, AssumeRole), and to enforce their policies. False to
-        accept only the owner's key and the keys of jobs. Default: the choice of the running cloud, or else False.
+        accept only the owner's key and the keys of jobs. Default: the choice of the running cloud, else that of its
+        last start, else False.
     aws_access_key_id, aws_secret_access_key, aws_session_token : str, optional
         A key to use in place of the owner's key, as for ``boto3.Session``.
 

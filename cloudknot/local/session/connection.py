@@ -6,7 +6,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from cloudknot.aws.sdk import forks
@@ -25,7 +24,7 @@ from cloudknot.local.directory.state import (
     usable,
     write_state,
 )
-from cloudknot.local.options import ServerOptions, check_running, local_command
+from cloudknot.local.options import ServerOptions, check_running, local_command, remember, with_last
 from cloudknot.local.runners.choice import DEFAULT, RUNNERS
 from cloudknot.local.session.launch import check_installed, check_registry, launch, log_end
 from cloudknot.options import streams
@@ -108,11 +107,12 @@ class Connection:
         check_variables()
         with usable(self._directory):
             check_owner(self._directory)
-            return self.find() or self._start(self._options)
+            return self.find() or self._start()
 
-    def _start(self, options: ServerOptions) -> CloudState:
+    def _start(self) -> CloudState:
         from cloudknot.local.directory.full_disk import refuse_full
 
+        options = with_last(self._options, self._directory)
         # Checked before the start: of a server that fails to start, only the end of its log is known.
         check_installed()
         check_limits(CLOUD_TASKS)
@@ -134,6 +134,7 @@ class Connection:
                 state = launch(self._directory, options, self._module)
             finally:
                 is_ready.set()
+            remember(options, self._directory)
         self.started_here = True
         return state
 
@@ -174,13 +175,11 @@ class Connection:
         return len(self._recoveries) < MOST_RECOVERIES or time.monotonic() - self._recoveries[0] > RECOVERY_PERIOD
 
     def _restart(self, left: CloudState) -> bool:
-        # The options of the crashed cloud, which another session may have chosen.
-        options = replace(self._options, runner=left.runner, registry=left.registry, iam=left.iam)
         was_started_here, state = self.started_here, None
         while state is None and self._has_tries:
             self._recoveries.append(time.monotonic())
             try:
-                state = self._start(options)
+                state = self._start()
             except (CloudknotError, OSError) as error:
                 self._failure = str(error)
                 # The start has deleted it. Without it, the cloud would look like one that was stopped.

@@ -9,9 +9,14 @@ import pytest
 import cloudknot as ck
 from cloudknot.local import LocalCloud
 from cloudknot.local.directory.state import (
+    DATABASES,
+    FORMAT,
+    MARKER,
+    OBJECTS,
     CloudState,
     check_owner,
     claim,
+    delete_files,
     own_folder,
     read_state,
     state_file,
@@ -149,3 +154,45 @@ class TestOwners:
 def test_state_of_another_version_is_not_used(tmp_path):
     write_state(tmp_path, replace(STATE, version=-1))
     assert read_state(tmp_path) is None
+
+
+class TestFormat:
+    def test_new_directory_has_the_present_format(self, tmp_path):
+        claim(tmp_path / "cloud")
+        assert (tmp_path / "cloud" / MARKER).read_text() == f"{FORMAT}\n"
+
+    def test_directory_of_earlier_version_gets_it(self, tmp_path):
+        (tmp_path / MARKER).touch()
+        (tmp_path / "images").mkdir()
+        claim(tmp_path)
+        assert (tmp_path / MARKER).read_text() == f"{FORMAT}\n"
+        assert (tmp_path / "images").is_dir()
+
+    @pytest.mark.parametrize("text", [str(FORMAT + 1), "2.0", "next"])
+    def test_newer_format_is_refused_and_kept(self, tmp_path, text):
+        (tmp_path / MARKER).write_text(text)
+        with pytest.raises(ck.CloudknotConfigurationError, match="A newer cloudknot wrote"):
+            claim(tmp_path)
+        assert (tmp_path / MARKER).read_text() == text
+
+
+class TestDeletion:
+    def test_files_of_the_cloud_go_and_those_of_the_user_stay(self, tmp_path):
+        claim(tmp_path)
+        for name in DATABASES:
+            for ending in ("", "-wal", "-shm"):
+                (tmp_path / f"{name}{ending}").touch()
+        (tmp_path / OBJECTS).mkdir()
+        (tmp_path / OBJECTS / "data").touch()
+        (tmp_path / "notes").mkdir()
+        write_state(tmp_path, STATE)
+        delete_files(tmp_path)
+        assert os.listdir(tmp_path) == ["notes"]
+
+    def test_directory_without_other_files_goes_and_target_of_link_stays(self, tmp_path):
+        claim(tmp_path / "cloud")
+        (tmp_path / "elsewhere").mkdir()
+        (tmp_path / "elsewhere" / "data").touch()
+        (tmp_path / "cloud" / OBJECTS).symlink_to(tmp_path / "elsewhere")
+        delete_files(tmp_path / "cloud")
+        assert [path.name for path in tmp_path.rglob("*")] == ["elsewhere", "data"]
