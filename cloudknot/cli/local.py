@@ -72,7 +72,7 @@ def start(
 SHOWN = ("endpoint", "pid", "vcpus", "runner", "registry", "uptime", "idle", "jobs")
 """The fields of a `CloudStatus` that ``local status --json`` prints. The others are for the developers."""
 _DISK = {"results": "results", "logs": "logs", "records": "records of jobs and stacks", "images": "installed packages"}
-"""The words for the parts of the disk space, by their names in `Usage`."""
+"""The words for the parts of the disk space, by their names in `CloudUsage`."""
 
 
 @local.command()

@@ -50,7 +50,7 @@ from cloudknot.options.public import public_function
 if TYPE_CHECKING:
     from cloudknot.local.iam.signing import AccessKey
     from cloudknot.local.runners.images.prune import Pruned
-    from cloudknot.local.session.usage import Usage
+    from cloudknot.local.session.usage import CloudUsage
 
 STOP_TIMEOUT = 60.0
 """Seconds for the cloud to end its jobs and itself."""
@@ -382,7 +382,7 @@ class LocalCloud(Cloud):
         self.start()
         return used_images(self, self.directory)
 
-    def usage(self) -> Usage:
+    def usage(self) -> CloudUsage:
         """Return the disk space and the memory that the cloud uses. Never start it."""
         from cloudknot.local.session.usage import usage_of
 

@@ -15,7 +15,7 @@ from cloudknot.local.runners.images.prune import remaining_size
 
 
 @dataclass(frozen=True)
-class Usage:
+class CloudUsage:
     """The bytes that an embedded cloud uses.
 
     Attributes
@@ -35,7 +35,7 @@ class Usage:
     memory: Mapping[str, int] = field(default_factory=dict)
 
 
-def usage_of(directory: Path, server: int | None) -> Usage:
+def usage_of(directory: Path, server: int | None) -> CloudUsage:
     """Return what the cloud of a directory uses. ``server`` is its process id, or None if it does not run."""
     existing = next(parent for parent in (directory, *directory.parents) if parent.exists())
     disk = {
@@ -44,7 +44,7 @@ def usage_of(directory: Path, server: int | None) -> Usage:
         "records": sum(_size(directory, name) for name in DATABASES if name != LOGS),
         "images": remaining_size(directory),
     }
-    return Usage(disk, shutil.disk_usage(existing).free, memory_of(server) if server else {})
+    return CloudUsage(disk, shutil.disk_usage(existing).free, memory_of(server) if server else {})
 
 
 def _size(directory: Path, database: str) -> int:
