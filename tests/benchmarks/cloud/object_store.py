@@ -1,7 +1,7 @@
 """Measure the object store through its HTTP server, beside moto's S3 in the same run.
 
-    python -m tests.benchmarks.server.object_store
-    python -m tests.benchmarks.server.object_store --size 4096 --rounds 5
+    python -m tests.benchmarks.cloud.object_store
+    python -m tests.benchmarks.cloud.object_store --size 4096 --rounds 5
 
 One thread sends and receives a large object over one connection, without a digest of the body: SHA-256 alone is
 slower than the server on many machines. Small requests come from several threads, each with its own connection.
@@ -34,7 +34,7 @@ from botocore.credentials import Credentials
 
 import cloudknot as ck
 from cloudknot.local.directory.state import REGION, read_state
-from tests.benchmarks.element_cost import accounts
+from tests.benchmarks.cloud.element_cost import accounts
 from tests.helpers.waiting import until
 
 MIB = 1 << 20

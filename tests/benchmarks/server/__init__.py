@@ -1,1 +1,0 @@
-"""Measure the server of the embedded cloud by itself."""
