@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 class AnswerTask(WSGITask):  # type: ignore[misc]
     """The answer to one request."""
 
+    close_on_finish: bool
+
     def get_environment(self) -> WSGIEnvironment:
         environ: WSGIEnvironment = super().get_environment()
         environ[ADMISSION] = self.request.admission
