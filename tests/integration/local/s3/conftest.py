@@ -2,15 +2,18 @@
 
 import secrets
 
+import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
 
 def client_of(cloud, **choices):
-    """Return boto3's client of a cloud's S3."""
+    """Return boto3's client of a cloud's S3, without the checks that cloudknot adds to its own clients."""
     config = Config(s3={"addressing_style": "path"}, retries={"max_attempts": 0}, **choices)
-    return cloud.door.session().create_client("s3", endpoint_url=cloud.endpoint_url, config=config)
+    key = cloud.door.session().get_credentials()
+    session = boto3.Session(key.access_key, key.secret_key, region_name="us-east-1")
+    return session.client("s3", endpoint_url=cloud.endpoint_url, config=config)
 
 
 @pytest.fixture(scope="module", params=["when_required", "when_supported"])
