@@ -15,7 +15,7 @@ from cloudknot.local.s3.protocol.answers import Reply, error_reply
 from cloudknot.local.s3.protocol.buckets import Buckets
 from cloudknot.local.s3.protocol.configurations import Configurations
 from cloudknot.local.s3.protocol.incoming import Incoming
-from cloudknot.local.s3.protocol.listing import Listing
+from cloudknot.local.s3.protocol.listing import Listings
 from cloudknot.local.s3.protocol.multipart import Multipart
 from cloudknot.local.s3.protocol.objects import Objects
 from cloudknot.local.s3.store import ObjectStore
@@ -89,7 +89,7 @@ class S3Application:
 
 def _operations(store: ObjectStore) -> Mapping[str, Operate]:
     """Return the functions that answer the operations, by name."""
-    buckets, objects, listing = Buckets(store, ACCOUNT, REGION), Objects(store), Listing(store)
+    buckets, objects, listing = Buckets(store, ACCOUNT, REGION), Objects(store), Listings(store)
     multipart = Multipart(store, objects)
     return {
         "AbortMultipartUpload": multipart.abort,

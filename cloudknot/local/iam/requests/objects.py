@@ -122,7 +122,8 @@ def _operation(method: str, bucket: str, key: str, query: Mapping[str, str]) -> 
     operation = OPERATIONS.get((level, method, "".join(selectors))) if len(selectors) < 2 else None
     if operation is None:
         named = " and ".join(selectors) or "no operation"
-        raise Refused("InvalidRequest", f"S3 has no {method} of {_LEVELS[level]} with {named} in the query.")
+        message = f"S3 has no {method} of {_LEVELS[level]} with {named} in the query."
+        raise Refused("MethodNotAllowed", message, 405)
     needed = {*_NEEDED.get(operation.name, ()), *({"uploadId"} & query.keys())}
     if missing := sorted(name for name in needed if not query.get(name)):
         raise Refused("InvalidArgument", f"{operation.name} needs a value for {', '.join(missing)}.")

@@ -78,7 +78,7 @@ class Configurations:
         if name == "acl":
             if request.method == "GET":
                 return text_reply(access_control_list(bucket.owner))
-            check_acl(request, body.length)
+            check_acl(request, body.document(), bucket.owner)
             return Reply()
         if name == "versioning":
             return self._set_versioning(request, body) if request.method == "PUT" else _versioning(bucket.versioning)

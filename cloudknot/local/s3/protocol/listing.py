@@ -1,4 +1,4 @@
-"""Listing: the operations that list objects, versions and uploads in pages."""
+"""Listings: the operations that list objects, versions and uploads in pages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LONGEST_PAGE = 1000
 """The most entries in an answer (Amazon S3 API reference, "ListObjectsV2")."""
 
 
-class Listing:
+class Listings:
     """The operations that list a bucket.
 
     Parameters

@@ -117,7 +117,7 @@ class Objects:
 
     def put_acl(self, request: S3Request, body: Incoming) -> Reply:
         """Answer PutObjectAcl."""
-        check_acl(request, body.length)
+        check_acl(request, body.document(), self._store.bucket(request.bucket).owner)
         return Reply(200, version_headers(self._version(request)))
 
     def attributes(self, request: S3Request, _: Incoming) -> Reply:

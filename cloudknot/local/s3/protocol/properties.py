@@ -7,9 +7,9 @@ from urllib.parse import parse_qsl
 
 from cloudknot.local.iam.requests.objects import S3Request
 from cloudknot.local.s3.errors import S3Error
-from cloudknot.local.s3.protocol.answers import http_time
+from cloudknot.local.s3.protocol.answers import canonical_id, http_time
 from cloudknot.local.s3.protocol.checksums import PREFIX, Checksum, type_of
-from cloudknot.local.s3.protocol.documents import checked_tags
+from cloudknot.local.s3.protocol.documents import checked_tags, parsed
 from cloudknot.local.s3.records import ObjectVersion, Properties
 
 METADATA = "x-amz-meta-"
@@ -62,13 +62,17 @@ def stored_properties(request: S3Request, checksum: Checksum | None = None) -> P
     return Properties(found, header_tags(headers), checksum)
 
 
-def check_acl(request: S3Request, document: int = 0) -> None:
+def check_acl(request: S3Request, document: bytes = b"", owner: str = "") -> None:
     """Raise an error if a request gives rights to others than the owner of the bucket.
 
-    ``document`` is the length of a body with a list of grants.
+    ``document`` is the body with a list of grants, and ``owner`` the number of the owner's account.
     """
     grants = any(name.startswith("x-amz-grant-") for name in request.headers)
-    if document or grants or request.headers.get("x-amz-acl", "") not in _ACLS:
+    if document:
+        own = {(canonical_id(owner), "FULL_CONTROL")}
+        found = parsed(document, {"AccessControlPolicy"}).iter("Grant")
+        grants = {(grant.findtext("Grantee/ID"), grant.findtext("Permission")) for grant in found} != own
+    if grants or request.headers.get("x-amz-acl", "") not in _ACLS:
         raise S3Error("AccessControlListNotSupported", message="The bucket does not allow ACLs")
 
 
