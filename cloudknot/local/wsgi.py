@@ -10,7 +10,7 @@ import json
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from xml.sax.saxutils import escape
 
@@ -30,6 +30,8 @@ STATUSES = {
     400: "400 Bad Request",
     403: "403 Forbidden",
     404: "404 Not Found",
+    409: "409 Conflict",
+    412: "412 Precondition Failed",
     413: "413 Content Too Large",
     429: "429 Too Many Requests",
     500: "500 Internal Server Error",
@@ -119,14 +121,6 @@ def ask(application: WSGIApplication, environ: WSGIEnvironment, changes: Mapping
     recorded = RecordedAnswer()
     body = full_body(application({**environ, **changes}, recorded))
     return recorded.status, body
-
-
-def ask_json(
-    application: WSGIApplication, environ: WSGIEnvironment, changes: Mapping[str, object]
-) -> tuple[str, dict[str, Any]]:
-    """Return status and JSON object of an application's answer to a request with changed WSGI variables."""
-    status, body = ask(application, environ, changes)
-    return status, json.loads(body or b"{}")
 
 
 def full_body(answer: Iterable[bytes]) -> bytes:

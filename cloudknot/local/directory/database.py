@@ -81,7 +81,11 @@ class Database:
         """Hold the database for the block. Commit at its end, or undo everything after an exception.
 
         With ``is_synced``, this transaction survives a power cut, also in a database whose others do not.
+        A transaction within another one of the same thread is a part of that one.
         """
+        if self._owner == threading.get_ident():
+            yield self._connection
+            return
         with self._lock, _full_disk_as_os_error(self._path), self._synced(is_synced):
             self._connection.execute("BEGIN IMMEDIATE")
             self._owner = threading.get_ident()

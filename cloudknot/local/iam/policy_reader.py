@@ -5,15 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import unquote
-from xml.etree.ElementTree import Element
 
-from cloudknot.errors import CloudError
 from cloudknot.local.iam.keys import Principal
 from cloudknot.local.iam.policy import ParsedStatement, parse
 
-Query = Callable[..., Element]
-"""``query(service, action, **arguments)`` makes one call to a service in AWS's query protocol."""
+Ask = Callable[..., Any]
+"""``ask(operation, **arguments)`` returns IAM's answer to a call, or None if a resource in it does not exist."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +28,12 @@ class PolicyReader:
 
     Parameters
     ----------
-    query : callable
+    ask : callable
         Calls IAM as the cloud's owner.
     """
 
-    def __init__(self, query: Query) -> None:
-        self._query = query
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
         self._lock = threading.Lock()
         self._cached: dict[tuple[str, str], Policies] = {}
         self._changes = 0
@@ -60,60 +59,39 @@ class PolicyReader:
 
     def boundary_of(self, role: str) -> str:
         """Return the ARN of a role's permissions boundary; empty without one."""
-        try:
-            return _text(self._query("iam", "GetRole", RoleName=role), "PermissionsBoundaryArn")
-        except CloudError:
-            return ""
-
-    def trust(self, role: str) -> tuple[str, str] | None:
-        """Return the ARN and the trust policy of a role, or None if the role does not exist."""
-        try:
-            answer = self._query("iam", "GetRole", RoleName=role)
-        except CloudError:
-            return None
-        return _text(answer, "Arn"), unquote(_text(answer, "AssumeRolePolicyDocument"))
+        answer = self._ask("GetRole", RoleName=role)
+        return str(answer["Role"].get("PermissionsBoundary", {}).get("PermissionsBoundaryArn", "")) if answer else ""
 
     def _read(self, kind: str, name: str) -> Iterator[ParsedStatement]:
-        try:
-            yield from self._documents(kind, name)
-            if kind == "User":
-                for group in self._names("ListGroupsForUser", "GroupName", UserName=name):
-                    yield from self._documents("Group", group)
-        except CloudError:
-            # The principal was deleted during the reads, and its remaining policies with it.
-            return
+        yield from self._documents(kind, name)
+        for group in self._names("ListGroupsForUser", "Groups", UserName=name) if kind == "User" else ():
+            yield from self._documents("Group", group["GroupName"])
 
     def _boundary(self, kind: str, name: str) -> tuple[ParsedStatement, ...] | None:
-        # moto keeps boundaries of roles only.
+        # Users have no boundaries here.
         arn = self.boundary_of(name) if kind == "Role" else ""
-        if not arn:
-            return None
-        try:
-            return self._document(arn)
-        except CloudError:
-            # A boundary whose policy does not exist allows nothing.
-            return ()
+        # A boundary whose policy does not exist allows nothing.
+        return self._document(arn) if arn else None
 
     def _documents(self, kind: str, name: str) -> Iterator[ParsedStatement]:
         """Yield the statements in the inline and the attached policies of a user, group or role."""
         holder = {f"{kind}Name": name}
-        for policy in self._names(f"List{kind}Policies", "PolicyNames/{*}member", **holder):
-            answer = self._query("iam", f"Get{kind}Policy", PolicyName=policy, **holder)
-            yield from parse(unquote(_text(answer, "PolicyDocument")))
-        for arn in self._names(f"ListAttached{kind}Policies", "PolicyArn", **holder):
-            yield from self._document(arn)
+        for policy in self._names(f"List{kind}Policies", "PolicyNames", **holder):
+            if answer := self._ask(f"Get{kind}Policy", PolicyName=policy, **holder):
+                yield from parse(unquote(answer["PolicyDocument"]))
+        for policy in self._names(f"ListAttached{kind}Policies", "AttachedPolicies", **holder):
+            yield from self._document(policy["PolicyArn"])
 
     def _document(self, arn: str) -> tuple[ParsedStatement, ...]:
-        """Return the statements of a managed policy."""
-        version = _text(self._query("iam", "GetPolicy", PolicyArn=arn), "DefaultVersionId")
-        answer = self._query("iam", "GetPolicyVersion", PolicyArn=arn, VersionId=version)
-        return parse(unquote(_text(answer, "Document")))
+        """Return the statements of a managed policy; none if it does not exist."""
+        policy = self._ask("GetPolicy", PolicyArn=arn)
+        version = policy and self._ask(
+            "GetPolicyVersion", PolicyArn=arn, VersionId=policy["Policy"]["DefaultVersionId"]
+        )
+        return parse(unquote(version["PolicyVersion"]["Document"])) if version else ()
 
-    def _names(self, action: str, path: str, **arguments: str) -> list[str]:
+    def _names(self, operation: str, rows: str, **arguments: str) -> list[Any]:
+        """Return the rows of a list; none for a principal that does not exist any more."""
         # 1,000 is the most that IAM lists in one answer, and more than its quotas allow one principal to have.
-        answer = self._query("iam", action, MaxItems="1000", **arguments)
-        return [element.text or "" for element in answer.iterfind(f".//{{*}}{path}")]
-
-
-def _text(answer: Element, name: str) -> str:
-    return answer.findtext(f".//{{*}}{name}") or ""
+        answer = self._ask(operation, MaxItems=1000, **arguments)
+        return list(answer[rows]) if answer else []

@@ -13,15 +13,14 @@ import hmac
 import secrets
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from cloudknot.errors import CloudError
-from cloudknot.local.iam.keys import AcceptedKey, Keys, session
-from cloudknot.local.iam.policy_reader import Query
+from cloudknot.local.iam.keys import AcceptedKey, Keys
 from cloudknot.local.wsgi import send_json
 
 PATH = "/_cloudknot/credentials/"
@@ -46,8 +45,9 @@ class TaskCredentials:
 
     Parameters
     ----------
-    query : callable
-        Calls STS as the cloud's owner.
+    session : callable
+        ``session(role_arn, name, seconds)`` returns the key of a new session of a role. Raises `CloudError` if there
+        is no such role.
     keys : Keys
         Receives every key that a job gets.
     endpoint : str
@@ -56,8 +56,10 @@ class TaskCredentials:
         The directory of the token files, accessible to the owner only.
     """
 
-    def __init__(self, query: Query, keys: Keys, endpoint: str, directory: Path) -> None:
-        self._query, self._keys, self._endpoint, self._directory = query, keys, endpoint, directory
+    def __init__(
+        self, session: Callable[[str, str, float], AcceptedKey], keys: Keys, endpoint: str, directory: Path
+    ) -> None:
+        self._session, self._keys, self._endpoint, self._directory = session, keys, endpoint, directory
         self._roles: dict[str, _Role] = {}
         self._lock = threading.Lock()
 
@@ -117,10 +119,9 @@ class TaskCredentials:
             accepted = role.accepted
         # Without the lock, so that jobs of other roles need not wait. Two threads may both get a key: both are valid.
         if accepted is None or (accepted.expires or 0) - time.time() < RENEWAL:
-            form = {"RoleArn": role.arn, "RoleSessionName": SESSION_NAME, "DurationSeconds": str(VALIDITY)}
-            accepted = session(form, self._query("sts", "AssumeRole", **form))
-            # Added here, not by the layer in front of STS: jobs have keys of their role also in a cloud without --iam.
-            self._keys.add(accepted)
+            accepted = self._session(role.arn, SESSION_NAME, VALIDITY)
+            # Not kept: no job outlives the server.
+            self._keys.add(accepted, is_kept=False)
             with self._lock:
                 role.accepted = accepted
         return accepted

@@ -11,16 +11,16 @@ import contextlib
 import logging
 import os
 import resource
-import secrets
 import shlex
 import shutil
 import signal
-import string
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from cloudknot.aws.images.registry.client import Registry
@@ -36,6 +36,7 @@ from cloudknot.local.codebuild import build_store
 from cloudknot.local.codebuild.api import CodeBuild
 from cloudknot.local.codebuild.build_store import BuildStore
 from cloudknot.local.directory.database import Database
+from cloudknot.local.directory.documents import Documents, cloud_database
 from cloudknot.local.directory.full_disk import FullDisk
 from cloudknot.local.directory.state import (
     ACCOUNT,
@@ -57,17 +58,15 @@ from cloudknot.local.iam.signing import AccessKey
 from cloudknot.local.runners.choice import DEFAULT, RUNNERS, RunnerSettings
 from cloudknot.local.s3.application import S3Application
 from cloudknot.local.s3.store import ObjectStore
-from cloudknot.local.server.access_control import AccessControl
+from cloudknot.local.server.access_control import AccessControl, new_key
 from cloudknot.local.server.application import Application
 from cloudknot.local.server.dispatch import Dispatch
-from cloudknot.local.server.ecr import RegistryEcr
 from cloudknot.local.server.full_disk_answers import FullDiskAnswers
 from cloudknot.local.server.http.server import http_server
 from cloudknot.local.server.logs import store as log_store
 from cloudknot.local.server.logs.api import Logs
 from cloudknot.local.server.logs.page import LogPage
 from cloudknot.local.server.logs.store import LogStore
-from cloudknot.local.server.moto_app import Moto
 from cloudknot.local.server.registry import PASSWORD_VARIABLE, USERNAME_VARIABLE, login_from_environment, registry_of
 from cloudknot.local.wsgi import Answer
 
@@ -154,18 +153,23 @@ class Server:
     def __init__(self, options: argparse.Namespace, scratch: Path) -> None:
         self._options = options
         self._is_idle = False
-        self._key = _new_key()
-        self._http = http_server(self._answer, self._admit, options.port)
+        self._database = cloud_database(options.directory)
+        self._key, self._http = self._kept_key(), self._listen()
         self._disk = FullDisk(scratch)
         # Its lock stands for the directory, which no other cloud can have while this file is there.
         self._place = Identity(server_lock(options.directory))
         self._endpoint = f"http://127.0.0.1:{self._http.effective_port}"
         registry = _registry(options)
-        with_ecr = Moto() if registry is None else RegistryEcr(Moto(), registry)
         self._store = ObjectStore(options.directory)
         s3 = S3Application(self._store)
         self._access = AccessControl(
-            with_ecr, self._key, self._endpoint, scratch, s3.bucket_owner, takes_keys=options.iam
+            self._database,
+            self._key,
+            self._endpoint,
+            scratch,
+            s3.bucket_owner,
+            registry,
+            takes_keys=options.iam,
         )
         # Without a sync for each attempt: after a power cut, an attempt that is missing here was lost with its host.
         schema = catalog.SCHEMA + job_store.SCHEMA + build_store.SCHEMA
@@ -188,7 +192,7 @@ class Server:
             self._gate,
             self._access.credentials,
             self.services(
-                Dispatch(self._gate, self._batch, self._logs, self._builds, s3, self._access.application, stacks)
+                Dispatch(self._gate, self._batch, self._logs, self._builds, s3, self._access.services, stacks)
             ),
             self.routes(),
             self._batch,
@@ -196,6 +200,26 @@ class Server:
             _terminate,
         )
         self._answers = FullDiskAnswers(application, self._disk)
+
+    def _kept_key(self) -> AccessKey:
+        """Return the owner's key of this directory, so that open sessions can go on after a restart."""
+        kept = Documents(self._database, "server")
+        if "owner" not in kept:
+            kept["owner"] = asdict(new_key())
+        return AccessKey(**kept["owner"])
+
+    def _listen(self) -> Any:
+        """Return the HTTP server, on the port of the last start if that is still free and no other is requested."""
+        kept = Documents(self._database, "server")
+        port = self._options.port or kept.get("port", {}).get("number", 0)
+        try:
+            server = http_server(self._answer, self._admit, port)
+        except OSError:
+            if self._options.port or not port:
+                raise
+            server = http_server(self._answer, self._admit, 0)
+        kept["port"] = {"number": server.effective_port}
+        return server
 
     def _constant_status(self) -> Answer:
         """Return the constant part of the status."""
@@ -240,6 +264,7 @@ class Server:
             self._log_database.close()
             self._jobs.close()
             self._store.close()
+            self._database.close()
 
     def _answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         # The HTTP server needs a callable before the application exists, because that needs the server's port.
@@ -308,12 +333,6 @@ class Server:
         else:
             self._is_idle = True
         _terminate()
-
-
-def _new_key() -> AccessKey:
-    # In the form of AWS's keys. New at every start, because a caller with this key can run code as the user.
-    alphabet = string.ascii_uppercase + "234567"
-    return AccessKey("AKIA" + "".join(secrets.choice(alphabet) for _ in range(16)), secrets.token_urlsafe(30))
 
 
 @contextlib.contextmanager

@@ -1,24 +1,33 @@
-"""AccessControl: joins the parts of ``iam/``: the layer in front of moto, the gate, and the credentials of jobs."""
+"""AccessControl: joins the parts of ``iam/``: the keys, the gate, and the credentials of jobs."""
 
 from __future__ import annotations
 
 import secrets
+import string
 import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from wsgiref.types import WSGIApplication
+from typing import Any
+from urllib.parse import unquote
 
 from cloudknot.aws.door import Door
+from cloudknot.aws.images.registry.client import Registry
 from cloudknot.errors import CloudError
+from cloudknot.local.directory.database import Database
+from cloudknot.local.directory.documents import Documents
 from cloudknot.local.directory.state import ACCOUNT, REGION
 from cloudknot.local.iam.accesses import Names
 from cloudknot.local.iam.gate import Gate
-from cloudknot.local.iam.keys import AcceptedKey, IdentityLayer, Keys
+from cloudknot.local.iam.keys import AcceptedKey, Keys
 from cloudknot.local.iam.policy_reader import PolicyReader
 from cloudknot.local.iam.signing import AccessKey
 from cloudknot.local.iam.task_credentials import TaskCredentials
-from cloudknot.local.server.control_plane import ControlPlane
+from cloudknot.local.server.services.ec2 import Ec2
+from cloudknot.local.server.services.ecr import Ecr
+from cloudknot.local.server.services.iam import Iam
+from cloudknot.local.server.services.service import Request, ServiceError, Services
+from cloudknot.local.server.services.sts import Sts
 
 CLOUDFORMATION = "cloudformation.amazonaws.com"
 STACK_AGENT = "cloudknot-stacks"
@@ -28,12 +37,12 @@ TOKENS = "credentials"
 
 
 class AccessControl:
-    """The accepted keys, and the permissions of their principals.
+    """The accepted keys, the permissions of their principals, and the services of the control plane.
 
     Parameters
     ----------
-    services : WSGI application
-        Answers requests to AWS's services.
+    database : Database
+        Keeps the keys and the resources of the services.
     owner : AccessKey
         The key that may do everything.
     endpoint : str
@@ -44,27 +53,52 @@ class AccessControl:
         Returns the account that owns a bucket, or an empty string if the bucket does not exist.
     takes_keys : bool
         Whether the cloud accepts keys that IAM and STS create.
+    registry : Registry or None
+        Keeps the images of ECR's repositories.
     """
 
     def __init__(
         self,
-        services: WSGIApplication,
+        database: Database,
         owner: AccessKey,
         endpoint: str,
         scratch: Path,
         bucket_owner: Callable[[str], str],
+        registry: Registry | None,
         *,
         takes_keys: bool,
     ) -> None:
         self._endpoint, self._bucket_owner = endpoint, bucket_owner
-        self.keys = Keys(owner)
-        self.application = IdentityLayer(services, self.keys, takes_keys)
-        self.plane = ControlPlane(self.application, owner)
-        self._reader = PolicyReader(self.plane.query)
-        self.application.on_change, self.application.trust = self._reader.forget, self._reader.trust
-        self.credentials = TaskCredentials(self.plane.query, self.keys, endpoint, scratch / TOKENS)
+        self.keys = Keys(owner, kept=Documents(database, "key"), takes_users=takes_keys)
+        self._reader = PolicyReader(self._ask_iam)
+        sts = Sts(self.keys, takes_keys, self._role)
+        self.services = Services(
+            {"iam": Iam(database, self.keys), "sts": sts, "ec2": Ec2(database), "ecr": Ecr(database, registry)},
+            database,
+            {"iam": self._reader.forget},
+        )
+        self._sts = sts
+        self.credentials = TaskCredentials(self._job_session, self.keys, endpoint, scratch / TOKENS)
         self._doors: dict[str, Door] = {}
         self._lock = threading.Lock()
+
+    def _ask_iam(self, operation: str, **arguments: object) -> Any:
+        """Return IAM's answer to a call, or None if it refuses it, because a resource does not exist."""
+        try:
+            return self.services.call("iam", operation, **arguments)
+        except ServiceError:
+            return None
+
+    def _role(self, name: str) -> Request:
+        role: Request = self.services.call("iam", "GetRole", RoleName=name)["Role"]
+        return {**role, "AssumeRolePolicyDocument": unquote(role["AssumeRolePolicyDocument"])}
+
+    def _job_session(self, role: str, name: str, seconds: float) -> AcceptedKey:
+        answer = self._ask_iam("GetRole", RoleName=role.rpartition("/")[2])
+        if answer is None or answer["Role"]["Arn"] != role:
+            message = f"The role {role} of this job does not exist. Create its knot again."
+            raise CloudError(message, code="AccessDenied")
+        return self._sts.session(role, name, seconds)
 
     def gate(self, log_path: str) -> Gate:
         """Return the gate that every request passes."""
@@ -89,25 +123,36 @@ class AccessControl:
 
     def _on_behalf(self, access_key: str) -> AccessKey:
         """Return CloudFormation's own key for calls on behalf of the owner of ``access_key``."""
+        if self.is_owner(access_key):
+            return self.keys.owner
         caller = self.keys.find(access_key)
         if caller is None or caller.principal is None:
-            return self.keys.owner
+            # The key ended since the operation on the stack began. Every call is refused.
+            return AccessKey(access_key, secrets.token_urlsafe(30))
         # A key of its own, by which the gate recognises these calls and gives them the condition key aws:CalledVia.
         key = AccessKey(f"ASIA{secrets.token_hex(8).upper()}", secrets.token_urlsafe(30))
-        self.keys.add(AcceptedKey(key, replace(caller.principal, called_via=CLOUDFORMATION), caller.expires))
+        on_behalf = AcceptedKey(key, replace(caller.principal, called_via=CLOUDFORMATION), caller.expires)
+        self.keys.add(on_behalf, is_kept=False)
         return key
 
     def _find(self, kind: str, name: str) -> str:
         """Return the ARN or the owner of a resource by its name, as described for `Names`; empty if it is missing."""
         if kind == "bucket":
             return self._bucket_owner(name)
-        if kind == "role":
-            return (self._reader.trust(name) or ("",))[0]
         if kind == "boundary":
             return self._reader.boundary_of(name)
-        try:
-            answer = self.plane.query("iam", "GetInstanceProfile", InstanceProfileName=name)
-        except CloudError:
+        if kind == "role":
+            answer = self._ask_iam("GetRole", RoleName=name)
+            return str(answer["Role"]["Arn"]) if answer else ""
+        answer = self._ask_iam("GetInstanceProfile", InstanceProfileName=name)
+        if answer is None:
             return ""
-        path = "InstanceProfile/{*}Arn" if kind == "profile" else "Roles//{*}Arn"
-        return answer.findtext(f".//{{*}}{path}") or ""
+        profile = answer["InstanceProfile"]
+        found = [profile] if kind == "profile" else profile["Roles"]
+        return str(found[0]["Arn"]) if found else ""
+
+
+def new_key() -> AccessKey:
+    """Return a new key in the form of AWS's."""
+    alphabet = string.ascii_uppercase + "234567"
+    return AccessKey("AKIA" + "".join(secrets.choice(alphabet) for _ in range(16)), secrets.token_urlsafe(30))

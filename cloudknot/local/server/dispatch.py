@@ -30,7 +30,7 @@ class Dispatch:
     builds : CodeBuild
     s3 : WSGI application
         Answers requests to S3.
-    moto : WSGI application
+    services : WSGI application
         Answers all other requests.
     stacks : CloudFormation
         Answers requests to CloudFormation.
@@ -43,10 +43,10 @@ class Dispatch:
         logs: Logs,
         builds: CodeBuild,
         s3: WSGIApplication,
-        moto: WSGIApplication,
+        services: WSGIApplication,
         stacks: CloudFormation,
     ) -> None:
-        self._gate, self._s3, self._moto, self._stacks = gate, s3, moto, stacks
+        self._gate, self._s3, self._services, self._stacks = gate, s3, services, stacks
         self._json = {"batch": batch.respond, "logs": logs.respond, "codebuild": builds.respond}
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -61,7 +61,7 @@ class Dispatch:
             return self._answer_stack_request(call, received(environ).access_key, start_response)
         respond = self._json.get(call.service) if call else None
         if call is None or respond is None:
-            return self._moto(environ, start_response)
+            return self._services(environ, start_response)
         try:
             return wsgi.send_json(start_response, respond(call.operation, call.arguments))
         except ClientException as error:

@@ -13,16 +13,18 @@ import cloudknot as ck
 from cloudknot.aws.door import Door
 from cloudknot.aws.images.ecr import RegistryLogin
 from cloudknot.local import LocalCloud, wsgi
+from cloudknot.local.directory.documents import cloud_database
 from cloudknot.local.iam.accesses import Names
 from cloudknot.local.iam.gate import Gate
 from cloudknot.local.iam.keys import Keys
 from cloudknot.local.iam.policy_reader import Policies
-from cloudknot.local.iam.requests.received import RECEIVED, received
+from cloudknot.local.iam.requests.received import RECEIVED
 from cloudknot.local.iam.signing import AccessKey
 from cloudknot.local.runners.images.environments import ENVIRONMENTS_VARIABLE
-from cloudknot.local.server.ecr import RegistryEcr
 from cloudknot.local.server.http.server import http_server
 from cloudknot.local.server.registry import registry_of
+from cloudknot.local.server.services.ecr import Ecr
+from cloudknot.local.server.services.service import Services
 from tests.conftest import CACHE
 from tests.helpers.paths import ROOT
 from tests.helpers.waiting import LONG
@@ -228,22 +230,20 @@ for act in (LocalCloud().start, lambda: ck.set_region("eu-west-1")):
 
 
 @contextlib.contextmanager
-def ecr_with(registry):
-    """Yield a door to an ECR with this registry, and the list of its requests for repositories."""
+def ecr_with(directory, registry):
+    """Yield a door to an ECR with this registry and the repository ``images``, and the list of its operations."""
     asked = []
-
-    def services(environ, start_response):
-        asked.append(received(environ).call.operation)
-        repository = {"registryId": "1", "repositoryName": "images", "repositoryUri": "r/images"}
-        return wsgi.send_json(start_response, {"repositories": [repository]})
-
-    ecr = RegistryEcr(services, registry_of(RegistryLogin(registry, "AWS", ""), timeout=0.5))
+    database = cloud_database(directory)
+    Ecr(database).answer("CreateRepository", {"repositoryName": "images"}, None)
+    ecr = Ecr(database, registry_of(RegistryLogin(registry, "AWS", ""), timeout=0.5))
+    services = Services({"ecr": ecr}, database, {})
     names = Names("1", "us-east-1", lambda kind, name: "")
     gate = Gate(Keys(AccessKey("AKIA", "secret")), lambda principal: Policies(), names, "")
 
     def answer(environ, start_response):
         found, _, _ = gate.receive(environ[wsgi.ADMISSION], environ["wsgi.input"])
-        return ecr({**environ, RECEIVED: found}, start_response)
+        asked.append(found.call.operation)
+        return services({**environ, RECEIVED: found}, start_response)
 
     server = http_server(answer, gate.admit, 0)
     threading.Thread(target=server.run, daemon=True).start()
@@ -257,14 +257,14 @@ def ecr_with(registry):
 
 class TestRegistry:
     @pytest.mark.parametrize("listens", [True, False], ids=["silent", "down"])
-    def test_registry_that_does_not_answer_is_one_error_that_names_it(self, listens):
+    def test_registry_that_does_not_answer_is_one_error_that_names_it(self, listens, tmp_path):
         with socket.create_server(("127.0.0.1", 0)) as registry:
             address = f"127.0.0.1:{registry.getsockname()[1]}"
             if not listens:
                 registry.close()
-            with ecr_with(address) as (door, asked):
+            with ecr_with(tmp_path, address) as (door, asked):
                 with pytest.raises(ck.CloudError, match=f"^The registry {address} does not answer") as caught:
                     door.call("ecr", "describe_images", repositoryName="images")
                 assert "AWS" not in str(caught.value)
-                # A repeated call would ask for the repository again.
+                # It is not repeated.
                 assert len(asked) == 1

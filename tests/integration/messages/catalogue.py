@@ -29,7 +29,6 @@ MAKERS = {*errors.__all__, "UsageError", "ClickException", "BadParameter"}
 """Names of callables that make a message. `cloudknot.errors.refuse` is another one."""
 INTERNAL = {
     "cloudknot/run/collect/collector.py:complete": "MapFuture.exception() gives the first element's error instead",
-    "cloudknot/local/server/control_plane.py:query": "the server's calls to itself; CloudFormation words the failure",
 }
 """Functions with one message that a person never sees, and the reason."""
 LOGGED = "logged"

@@ -83,13 +83,6 @@ class Call:
         return {str(text): str(self.arguments.get(f"{start}.Value", "")) for start, text in ends.items()}
 
 
-def make_call(service: str, operation: str, arguments: Arguments) -> Call:
-    """Return a call to one of the services that cloudknot uses."""
-    about = service_model(service).metadata
-    target = f"{about['targetPrefix']}.{operation}" if _speaks(service, "json") else ""
-    return Call(service, operation, arguments, target, about["apiVersion"] if _speaks(service, "query", "ec2") else "")
-
-
 def read_call(request: Request, service: str, body: bytes) -> Call | None:
     """Return the call in a request to a service other than S3, or None for a protocol that is not known here.
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 from wsgiref.types import WSGIEnvironment
 
 from cloudknot.local.directory.state import REGION
 from cloudknot.local.iam.requests import fields
-from cloudknot.local.iam.requests.calls import Call, make_call, read_call
+from cloudknot.local.iam.requests.calls import Call, read_call
 from cloudknot.local.iam.requests.objects import S3Request, deletes_several, read_s3_request
 from cloudknot.local.iam.requests.refusals import Refused
 from cloudknot.local.iam.signing import Request, SignedClaim
@@ -78,7 +76,7 @@ def read_request(request: Request, claim: SignedClaim) -> Received:
         return Received(
             claim.access_key, service, OwnRoute(request.method, request.path, fields.unique(request.query_pairs))
         )
-    # moto would answer them as S3, whose actions have another prefix.
+    # Their actions have another prefix than those of S3.
     if service.startswith("s3"):
         raise Refused("InvalidAction", f"The embedded cloud has no service {service!r}.")
     call = read_call(request, service, _whole(request))
@@ -89,19 +87,6 @@ def received(environ: WSGIEnvironment) -> Received:
     """Return the request that WSGI variables carry."""
     found: Received = environ[RECEIVED]
     return found
-
-
-def own_call(access_key: str, service: str, operation: str, arguments: Mapping[str, Any]) -> WSGIEnvironment:
-    """Return the WSGI variables of a call that the server process makes itself."""
-    request = Received(access_key, service, make_call(service, operation, arguments))
-    # The principal is missing: these calls do not pass the gate.
-    return {RECEIVED: request, "REQUEST_METHOD": "POST", "wsgi.input": io.BytesIO()}
-
-
-def with_call(environ: WSGIEnvironment, operation: str, arguments: Mapping[str, Any]) -> dict[str, object]:
-    """Return the changed WSGI variables for another call to the same service."""
-    before = received(environ)
-    return {RECEIVED: replace(before, target=make_call(before.service, operation, arguments))}
 
 
 def _deletion_list(request: Request) -> bytes | None:

@@ -66,12 +66,12 @@ def _form_fields(service: str, operation: str) -> dict[str, bool]:
         return {}
     members = model.input_shape.members.items()
     return {
-        _form_name(name, shape, service == "ec2"): shape.type_name in ("structure", "map", "list")
+        form_name(name, shape, service == "ec2"): shape.type_name in ("structure", "map", "list")
         for name, shape in members
     }
 
 
-def _form_name(name: str, shape: Any, ec2: bool) -> str:
+def form_name(name: str, shape: Any, ec2: bool) -> str:
     """Return the name of an argument in a form (botocore's ``QuerySerializer`` and ``EC2Serializer``)."""
     serialization: Mapping[str, str] = shape.serialization
     if ec2:

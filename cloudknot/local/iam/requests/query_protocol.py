@@ -1,0 +1,142 @@
+"""AWS's query protocol for a service: forms into arguments, and answers into XML, as botocore describes them.
+
+EC2 has a protocol of its own, which differs in the names of fields and in the outermost element.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
+from xml.sax.saxutils import escape
+
+from botocore.model import ListShape, MapShape, OperationModel, Shape, StructureShape
+
+from cloudknot.aws.sdk.service_models import operation_model
+from cloudknot.local.iam.requests.refusals import Refused
+from cloudknot.local.iam.requests.shapes import form_name
+
+_Tree = dict[str, Any]
+"""The fields of a form by the parts of their names: ``{"Tag": {"1": {"Key": "k"}}}`` for ``Tag.1.Key=k``."""
+
+
+def read_form(service: str, operation: str, form: Mapping[str, str]) -> dict[str, Any]:
+    """Return the arguments in a form, by their names in AWS's description of the operation.
+
+    Raises
+    ------
+    Refused
+        A value does not have the type of its argument.
+    """
+    shape = _model(service, operation).input_shape
+    return _structure(shape, _tree(form), service == "ec2") if shape is not None else {}
+
+
+def _model(service: str, operation: str) -> OperationModel:
+    model = operation_model(service, operation)
+    if model is None:
+        raise Refused("InvalidAction", f"The service {service} has no operation {operation!r}.")
+    return model
+
+
+def _tree(form: Mapping[str, str]) -> _Tree:
+    tree: _Tree = {}
+    for name, value in form.items():
+        *parents, last = name.split(".")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                raise Refused("ValidationError", f"The argument {name!r} has a value and parts.")
+        if last in node:
+            raise Refused("ValidationError", f"The argument {name!r} has a value and parts.")
+        node[last] = value
+    return tree
+
+
+def _structure(shape: StructureShape, tree: _Tree, ec2: bool) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, member in shape.members.items():
+        value = tree.get(form_name(name, member, ec2))
+        if value is not None:
+            values[name] = _value(member, value, name, ec2)
+    return values
+
+
+def _value(shape: Shape, value: Any, name: str, ec2: bool) -> Any:
+    if isinstance(shape, (StructureShape, ListShape, MapShape)) != isinstance(value, dict):
+        # The only text for a list is that of an empty one.
+        if isinstance(shape, ListShape) and value == "":
+            return []
+        raise Refused("ValidationError", f"The argument {name!r} must be a {shape.type_name}.")
+    if isinstance(shape, StructureShape):
+        return _structure(shape, value, ec2)
+    if isinstance(shape, ListShape):
+        items = value if ec2 or shape.serialization.get("flattened") else value.get("member", {})
+        return [_value(shape.member, items[key], name, ec2) for key in sorted(items, key=_number)]
+    if isinstance(shape, MapShape):
+        entries = [value["entry"][key] for key in sorted(value.get("entry", {}), key=_number)]
+        return {entry["key"]: _value(shape.value, entry["value"], name, ec2) for entry in entries}
+    return _scalar(shape, str(value), name)
+
+
+def _number(key: str) -> int:
+    if not (key.isascii() and key.isdigit()):
+        raise Refused("ValidationError", f"An item of a list has a number, not {key!r}.")
+    return int(key)
+
+
+def _scalar(shape: Shape, text: str, name: str) -> str | int | bool:
+    if shape.type_name == "boolean" and text in ("true", "false"):
+        return text == "true"
+    if shape.type_name in ("integer", "long") and text.lstrip("-").isdigit():
+        return int(text)
+    if shape.type_name in ("boolean", "integer", "long"):
+        raise Refused("ValidationError", f"The argument {name!r} must be of the type {shape.type_name}, not {text!r}.")
+    return text
+
+
+def write_answer(service: str, operation: str, answer: Mapping[str, Any]) -> bytes:
+    """Return an answer as XML."""
+    model = _model(service, operation)
+    namespace = model.service_model.metadata["xmlNamespace"]
+    content = "".join(_members(model.output_shape, answer)) if model.output_shape is not None else ""
+    if service == "ec2":
+        content = f"<requestId>{uuid.uuid4()}</requestId>{content}"
+    else:
+        # The element's name, if the operation has a result.
+        wrapper = model.output_shape.serialization.get("resultWrapper") if model.output_shape is not None else None
+        content = f"<{wrapper}>{content}</{wrapper}>" if wrapper else content
+        content += f"<ResponseMetadata><RequestId>{uuid.uuid4()}</RequestId></ResponseMetadata>"
+    return f'<{operation}Response xmlns="{namespace}">{content}</{operation}Response>'.encode()
+
+
+def _members(shape: StructureShape, value: Mapping[str, Any]) -> Iterator[str]:
+    for name, member in shape.members.items():
+        # A missing value is a missing element: an empty one would be an empty string to the client.
+        if value.get(name) is not None:
+            yield _element(member.serialization.get("name", name), member, value[name])
+
+
+def _element(name: str, shape: Shape, value: Any) -> str:
+    if isinstance(shape, StructureShape):
+        return f"<{name}>{''.join(_members(shape, value))}</{name}>"
+    if isinstance(shape, ListShape):
+        if shape.serialization.get("flattened"):
+            return "".join(_element(name, shape.member, item) for item in value)
+        inner = shape.member.serialization.get("name", "member")
+        return f"<{name}>{''.join(_element(inner, shape.member, item) for item in value)}</{name}>"
+    if isinstance(shape, MapShape):
+        entries = (f"<key>{escape(key)}</key>{_element('value', shape.value, item)}" for key, item in value.items())
+        return f"<{name}>{''.join(f'<entry>{entry}</entry>' for entry in entries)}</{name}>"
+    return f"<{name}>{escape(_text(value))}</{name}>"
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    # AWS has milliseconds, not microseconds.
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+    return str(value)

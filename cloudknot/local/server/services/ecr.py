@@ -1,0 +1,358 @@
+"""ECR: repositories in the cloud's database, and their images in a registry.
+
+In descriptions of repositories it sets the registry's address, so that clients push to that registry.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import threading
+import time
+from collections import defaultdict
+from typing import TYPE_CHECKING, Protocol
+
+from cloudknot.aws.images.registry.client import Registry
+from cloudknot.aws.images.registry.manifests import OCI_MANIFEST, ImageManifest
+from cloudknot.errors import CloudError
+from cloudknot.local.directory.database import Database
+from cloudknot.local.directory.documents import Document, Documents
+from cloudknot.local.directory.state import ACCOUNT, REGION
+from cloudknot.local.iam.keys import Principal
+from cloudknot.local.server.services.ecr_images import StoredImages
+from cloudknot.local.server.services.service import Answer, Operation, Request, ServiceError, page, run
+
+if TYPE_CHECKING:
+    from types_boto3_ecr.type_defs import (
+        BatchDeleteImageRequestTypeDef,
+        BatchGetImageRequestTypeDef,
+        CreateRepositoryRequestTypeDef,
+        DeleteRepositoryRequestTypeDef,
+        DescribeImagesRequestTypeDef,
+        DescribeRepositoriesRequestTypeDef,
+        GetAuthorizationTokenRequestTypeDef,
+        ImageDetailTypeDef,
+        ImageFailureTypeDef,
+        ImageIdentifierTypeDef,
+        ImageTypeDef,
+        ListImagesRequestTypeDef,
+        PutImageRequestTypeDef,
+        TagResourceRequestTypeDef,
+        UntagResourceRequestTypeDef,
+    )
+
+LOGIN_VALIDITY = 12 * 3600
+"""Seconds. The same as on AWS (Amazon ECR API reference, "GetAuthorizationToken")."""
+
+REGISTRY_UNAVAILABLE = "RegistryUnavailable"
+"""The error code when the registry does not answer or refuses a request. AWS has none for this."""
+_REPOSITORY = re.compile(r"(?:[a-z0-9]+(?:[._-][a-z0-9]+)*/)*[a-z0-9]+(?:[._-][a-z0-9]+)*")
+_RELATED = ("tags", "lifecyclePolicyText", "policyText")
+"""Members of a record that its description does not show."""
+
+
+class Images(Protocol):
+    """The store of images, a registry or `StoredImages`."""
+
+    def tags(self, repository: str) -> list[str]:
+        """Return the tags of a repository."""
+
+    def manifest(self, repository: str, reference: str) -> ImageManifest | None:
+        """Return the manifest with a tag or digest, or None if there is none."""
+
+    def put_manifest(self, repository: str, reference: str, media_type: str, body: bytes) -> str:
+        """Store a manifest under a tag, and return its digest."""
+
+    def delete(self, repository: str, digest: str) -> None:
+        """Delete an image with all its tags."""
+
+
+class Ecr:
+    """The service ECR.
+
+    Parameters
+    ----------
+    database : Database
+        Keeps the repositories.
+    registry : Registry or None
+        Keeps the images. Without one, the database keeps manifests, and nothing can be pushed.
+    """
+
+    waits = True
+    """Operations wait for the registry, so they hold no lock. Each of them writes one record at most."""
+
+    def __init__(self, database: Database, registry: Registry | None = None) -> None:
+        self._repositories = Documents(database, "ecr:repository")
+        self._registry = registry
+        self._lock = threading.Lock()
+        self._images: Images = registry or StoredImages(database)
+        self._operations: dict[str, Operation] = {
+            "GetAuthorizationToken": self._authorization_token,
+            "CreateRepository": self._create_repository,
+            "DescribeRepositories": self._describe_repositories,
+            "DeleteRepository": self._delete_repository,
+            "DescribeImages": self._describe_images,
+            "ListImages": self._list_images,
+            "BatchGetImage": self._batch_get_image,
+            "BatchDeleteImage": self._batch_delete_image,
+            "PutImage": self._put_image,
+            "TagResource": self._tag,
+            "UntagResource": self._untag,
+            "ListTagsForResource": lambda request: {"tags": self._by_arn(request["resourceArn"])["tags"]},
+            **self._text_operations("LifecyclePolicy", "lifecyclePolicyText"),
+            **self._text_operations("RepositoryPolicy", "policyText", "Set"),
+        }
+
+    def answer(self, operation: str, request: Request, caller: Principal | None) -> Answer:
+        """Answer a call."""
+        try:
+            return run(self._operations, "ecr", operation, request)
+        except CloudError as error:
+            # The registry failed. With a code of ECR, the client would repeat the call for minutes and blame AWS.
+            raise ServiceError(REGISTRY_UNAVAILABLE, str(error)) from error
+
+    def _authorization_token(self, request: GetAuthorizationTokenRequestTypeDef) -> Answer:
+        registry = self._registry
+        username, password = (registry.login.username, registry.login.password) if registry else ("AWS", "")
+        data = {
+            "authorizationToken": base64.b64encode(f"{username}:{password}".encode()).decode(),
+            "expiresAt": time.time() + LOGIN_VALIDITY,
+            "proxyEndpoint": registry.url if registry else f"https://{self._address}",
+        }
+        return {"authorizationData": [data]}
+
+    @property
+    def _address(self) -> str:
+        return self._registry.address if self._registry else f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com"
+
+    def _create_repository(self, request: CreateRepositoryRequestTypeDef) -> Answer:
+        name = request["repositoryName"]
+        if len(name) < 2 or not _REPOSITORY.fullmatch(name):
+            raise ServiceError(
+                "InvalidParameterException",
+                "Invalid parameter at 'repositoryName' failed to satisfy constraint: 'must satisfy regular expression "
+                f"'{_REPOSITORY.pattern}''",
+            )
+        repository: Document = {
+            "repositoryName": name,
+            "repositoryArn": f"arn:aws:ecr:{REGION}:{ACCOUNT}:repository/{name}",
+            "registryId": ACCOUNT,
+            "createdAt": time.time(),
+            "imageTagMutability": request.get("imageTagMutability", "MUTABLE"),
+            "imageScanningConfiguration": request.get("imageScanningConfiguration", {"scanOnPush": False}),
+            "encryptionConfiguration": request.get("encryptionConfiguration", {"encryptionType": "AES256"}),
+            "tags": list(request.get("tags", ())),
+        }
+        with self._lock:
+            if name in self._repositories:
+                raise ServiceError(
+                    "RepositoryAlreadyExistsException",
+                    f"The repository with name '{name}' already exists in the registry with id '{ACCOUNT}'",
+                )
+            self._repositories[name] = repository
+        return {"repository": self._described(repository)}
+
+    def _described(self, repository: Document) -> Document:
+        """Return ECR's description of a repository, with the registry's address in place of AWS's."""
+        shown = {name: value for name, value in repository.items() if name not in _RELATED}
+        return {**shown, "repositoryUri": f"{self._address}/{repository['repositoryName']}"}
+
+    def _describe_repositories(self, request: DescribeRepositoriesRequestTypeDef) -> Answer:
+        names = request.get("repositoryNames")
+        found = [self._repository(name) for name in names] if names else self._repositories.all()
+        shown, token = page(found, request.get("nextToken"), request.get("maxResults", 100))
+        return {
+            "repositories": [self._described(repository) for repository in shown],
+            **({"nextToken": token} if token else {}),
+        }
+
+    def _repository(self, name: str) -> Document:
+        try:
+            return self._repositories[name]
+        except KeyError as error:
+            raise ServiceError(
+                "RepositoryNotFoundException",
+                f"The repository with name '{name}' does not exist in the registry with id '{ACCOUNT}'",
+            ) from error
+
+    def _by_arn(self, arn: str) -> Document:
+        return self._repository(arn.partition(":repository/")[2])
+
+    def _tag(self, request: TagResourceRequestTypeDef) -> Answer:
+        given = {tag["Key"]: tag for tag in request["tags"]}
+        with self._lock:
+            repository = self._by_arn(request["resourceArn"])
+            others = [tag for tag in repository["tags"] if tag["Key"] not in given]
+            self._repositories[repository["repositoryName"]] = {**repository, "tags": [*others, *given.values()]}
+        return {}
+
+    def _untag(self, request: UntagResourceRequestTypeDef) -> Answer:
+        with self._lock:
+            repository = self._by_arn(request["resourceArn"])
+            remaining = [tag for tag in repository["tags"] if tag["Key"] not in request["tagKeys"]]
+            self._repositories[repository["repositoryName"]] = {**repository, "tags": remaining}
+        return {}
+
+    def _text_operations(self, noun: str, member: str, verb: str = "Put") -> dict[str, Operation]:
+        """Return the operations on a policy of repositories, which is stored and has no effect."""
+
+        def change(request: Request, text: str | None) -> Answer:
+            with self._lock:
+                repository = self._repository(request["repositoryName"])
+                before = repository.pop(member, None)
+                if text is None and before is None:
+                    raise missing(request)
+                self._repositories[request["repositoryName"]] = {**repository, **({member: text} if text else {})}
+            return {"registryId": ACCOUNT, "repositoryName": request["repositoryName"], member: text or before}
+
+        def read(request: Request) -> Answer:
+            text = self._repository(request["repositoryName"]).get(member)
+            if text is None:
+                raise missing(request)
+            return {"registryId": ACCOUNT, "repositoryName": request["repositoryName"], member: text}
+
+        def missing(request: Request) -> ServiceError:
+            message = (
+                f"{'Lifecycle' if noun.startswith('L') else 'Repository'} policy does not exist for the repository "
+                f"with name '{request['repositoryName']}' in the registry with id '{ACCOUNT}'"
+            )
+            return ServiceError(f"{noun}NotFoundException", message)
+
+        return {
+            f"{verb}{noun}": lambda request: change(request, request[member]),
+            f"Get{noun}": read,
+            f"Delete{noun}": lambda request: change(request, None),
+        }
+
+    def _delete_repository(self, request: DeleteRepositoryRequestTypeDef) -> Answer:
+        name = request["repositoryName"]
+        repository = self._repository(name)
+        tags = self._images.tags(name)
+        if tags and not request.get("force"):
+            raise ServiceError(
+                "RepositoryNotEmptyException",
+                f"The repository with name '{name}' in registry with id '{ACCOUNT}' cannot be deleted because it "
+                "still contains images",
+            )
+        # By digest: a registry deletes an image with all its tags, so a later tag of the same image finds nothing.
+        for manifest in filter(None, (self._images.manifest(name, tag) for tag in tags)):
+            self._images.delete(name, manifest.digest)
+        self._repositories.pop(name, None)
+        return {"repository": self._described(repository)}
+
+    def _describe_images(self, request: DescribeImagesRequestTypeDef) -> Answer:
+        """Describe images. An image requested by a tag shows that tag only."""
+        # Its other tags can only be found in the manifests of all tags.
+        name = request["repositoryName"]
+        account = self._account(name)
+        manifests: dict[str, ImageManifest] = {}
+        tags: defaultdict[str, list[str]] = defaultdict(list)
+        for image_id in request.get("imageIds") or self._all_ids(name):
+            manifest = self._manifest(name, image_id)
+            if manifest is None:
+                raise ServiceError("ImageNotFoundException", _no_image(image_id, name, account))
+            manifests[manifest.digest] = manifest
+            tags[manifest.digest] += filter(None, [image_id.get("imageTag")])
+        details = [_detail(manifest, tags[digest], name, account) for digest, manifest in manifests.items()]
+        return {"imageDetails": details}
+
+    def _list_images(self, request: ListImagesRequestTypeDef) -> Answer:
+        name = request["repositoryName"]
+        self._account(name)
+        # A registry lists tags only, so images without a tag cannot be found.
+        if request.get("filter", {}).get("tagStatus") == "UNTAGGED":
+            return {"imageIds": []}
+        pairs = ((image_id, self._manifest(name, image_id)) for image_id in self._all_ids(name))
+        image_ids = [{**image_id, "imageDigest": manifest.digest} for image_id, manifest in pairs if manifest]
+        return {"imageIds": image_ids}
+
+    def _batch_get_image(self, request: BatchGetImageRequestTypeDef) -> Answer:
+        name = request["repositoryName"]
+        account = self._account(name)
+        images, failures = [], []
+        for image_id in request["imageIds"]:
+            manifest = self._manifest(name, image_id)
+            if manifest is None:
+                failures.append(_failure(image_id))
+            else:
+                images.append(_image(manifest, image_id, name, account))
+        return {"images": images, "failures": failures}
+
+    def _put_image(self, request: PutImageRequestTypeDef) -> Answer:
+        name = request["repositoryName"]
+        account = self._account(name)
+        body, tag = request["imageManifest"], request["imageTag"]
+        media_type = request.get("imageManifestMediaType") or json.loads(body).get("mediaType", OCI_MANIFEST)
+        # ECR refuses to store the same image under the same tag again. A registry accepts it, so compare the digests.
+        before = self._images.manifest(name, tag)
+        self._images.put_manifest(name, tag, media_type, body.encode())
+        after = self._images.manifest(name, tag)
+        if after is None or (before is not None and before.digest == after.digest):
+            raise ServiceError("ImageAlreadyExistsException", f"Image with tag '{tag}' already exists in '{name}'")
+        return {"image": _image(after, {"imageTag": tag}, name, account)}
+
+    def _batch_delete_image(self, request: BatchDeleteImageRequestTypeDef) -> Answer:
+        name = request["repositoryName"]
+        self._account(name)
+        deleted, failures = [], []
+        for image_id in request["imageIds"]:
+            manifest = self._manifest(name, image_id)
+            if manifest is None:
+                failures.append(_failure(image_id))
+            else:
+                self._delete(name, manifest, image_id.get("imageTag"))
+                deleted.append({**image_id, "imageDigest": manifest.digest})
+        return {"imageIds": deleted, "failures": failures}
+
+    def _delete(self, name: str, manifest: ImageManifest, tag: str | None) -> None:
+        """Delete an image, or only one of its tags."""
+        # A registry deletes all tags of an image at once, so the remaining ones are stored again.
+        other_tags = [other for other in self._images.tags(name) if tag is not None and other != tag]
+        remaining = [other for other in other_tags if self._images.manifest(name, other) == manifest]
+        self._images.delete(name, manifest.digest)
+        for other in remaining:
+            self._images.put_manifest(name, other, manifest.media_type, manifest.body)
+
+    def _account(self, repository: str) -> str:
+        """Return the account of a repository. Raises `ServiceError` if the repository does not exist."""
+        return str(self._repository(repository)["registryId"])
+
+    def _all_ids(self, name: str) -> list[ImageIdentifierTypeDef]:
+        return [{"imageTag": tag} for tag in self._images.tags(name)]
+
+    def _manifest(self, name: str, image_id: ImageIdentifierTypeDef) -> ImageManifest | None:
+        return self._images.manifest(name, image_id.get("imageDigest") or image_id["imageTag"])
+
+
+def _detail(manifest: ImageManifest, tags: list[str], name: str, account: str) -> ImageDetailTypeDef:
+    return {
+        "registryId": account,
+        "repositoryName": name,
+        "imageDigest": manifest.digest,
+        "imageTags": tags,
+        "imageSizeInBytes": manifest.size,
+        "imageManifestMediaType": manifest.media_type,
+    }
+
+
+def _image(manifest: ImageManifest, image_id: ImageIdentifierTypeDef, name: str, account: str) -> ImageTypeDef:
+    return {
+        "registryId": account,
+        "repositoryName": name,
+        "imageId": {**image_id, "imageDigest": manifest.digest},
+        "imageManifest": manifest.body.decode(),
+        "imageManifestMediaType": manifest.media_type,
+    }
+
+
+def _failure(image_id: ImageIdentifierTypeDef) -> ImageFailureTypeDef:
+    return {"imageId": image_id, "failureCode": "ImageNotFound", "failureReason": "Requested image not found"}
+
+
+def _no_image(image_id: ImageIdentifierTypeDef, name: str, account: str) -> str:
+    identifier = f"imageDigest:'{image_id.get('imageDigest', 'null')}', imageTag:'{image_id.get('imageTag', 'null')}'"
+    return (
+        f"The image with imageId {{{identifier}}} does not exist within the repository with name '{name}' in the "
+        f"registry with id '{account}'"
+    )

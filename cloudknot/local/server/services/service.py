@@ -1,0 +1,135 @@
+"""Services: the WSGI application that answers calls to the control plane's services."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+from wsgiref.types import StartResponse, WSGIEnvironment
+
+from cloudknot.local import wsgi
+from cloudknot.local.directory.database import Database
+from cloudknot.local.iam.keys import Principal
+from cloudknot.local.iam.requests.calls import Call
+from cloudknot.local.iam.requests.query_protocol import read_form, write_answer
+from cloudknot.local.iam.requests.received import received
+from cloudknot.local.iam.requests.refusals import Refused
+
+Request = Mapping[str, Any]
+"""The arguments of an operation, by the names in AWS's description of it."""
+Answer = Mapping[str, object]
+Operation = Callable[[Any], Answer]
+"""Answers a `Request`. Raises `ServiceError` to refuse it."""
+Row = TypeVar("Row")
+
+
+class ServiceError(Exception):
+    """The refusal of a call: AWS's code and message."""
+
+    def __init__(self, code: str, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.code, self.status = code, status
+
+
+class Service(Protocol):
+    """A service of AWS."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether operations wait for other servers. They then run without the lock of all services."""
+
+    def answer(self, operation: str, request: Request, caller: Principal | None) -> Answer:
+        """Answer a call. The caller None stands for the cloud's owner."""
+
+
+class Services:
+    """The WSGI application for calls to several services.
+
+    Parameters
+    ----------
+    services : mapping
+        The services by their names in signatures.
+    database : Database
+        The database of their resources.
+    on_change : mapping
+        Functions to call after each operation of a service that is no read, by the name of the service.
+    """
+
+    def __init__(
+        self,
+        services: Mapping[str, Service],
+        database: Database,
+        on_change: Mapping[str, Callable[[], None]],
+    ) -> None:
+        self._services, self._database, self._on_change = services, database, on_change
+        # One operation at a time: a check and the change after it belong together. They take microseconds.
+        self._lock = threading.RLock()
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        found = received(environ)
+        call = found.call
+        if call is None or call.service not in self._services:
+            message = f"The embedded cloud has no service {found.service!r}, which needs AWS itself."
+            return wsgi.refuse(environ, start_response, found.service, 400, "InvalidAction", message)
+        try:
+            # The gate sets the principal.
+            return wsgi.send(start_response, *self._respond(call, environ.get("cloudknot.principal")))
+        except ServiceError as error:
+            code, status, message = error.code, error.status, str(error)
+        except Refused as error:
+            code, status, message = error.refusal.code, error.refusal.status, error.refusal.message
+        return wsgi.refuse(environ, start_response, call.service, status, code, message)
+
+    def call(self, service: str, operation: str, **arguments: object) -> Any:
+        """Return the answer to a call by the server itself, as the cloud's owner."""
+        return self._run(service, operation, arguments, None)
+
+    def _respond(self, call: Call, caller: Principal | None) -> tuple[bytes, str]:
+        if not call.version:
+            answer = self._run(call.service, call.operation, call.arguments, caller)
+            return json.dumps(answer).encode(), "application/x-amz-json-1.1"
+        request = read_form(call.service, call.operation, call.arguments)
+        # The gate has checked the permissions.
+        if request.get("DryRun"):
+            raise ServiceError("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412)
+        answer = self._run(call.service, call.operation, request, caller)
+        return write_answer(call.service, call.operation, answer), "text/xml"
+
+    def _run(self, service: str, operation: str, request: Request, caller: Principal | None) -> Answer:
+        answering = self._services[service]
+        if answering.waits:
+            return answering.answer(operation, request, caller)
+        if operation.startswith(_READS):
+            with self._lock:
+                return answering.answer(operation, request, caller)
+        try:
+            with self._lock, self._database.transaction():
+                return answering.answer(operation, request, caller)
+        finally:
+            # Also after an error: reading once more does no harm.
+            self._on_change.get(service, _nothing)()
+
+
+_READS = ("Describe", "Get", "List")
+
+
+def _nothing() -> None:
+    pass
+
+
+def run(operations: Mapping[str, Operation], service: str, operation: str, request: Request) -> Answer:
+    """Answer a call by the function for its operation."""
+    function = operations.get(operation)
+    if function is None:
+        raise ServiceError(
+            "InvalidAction", f"The embedded cloud does not support {service}:{operation}, which needs AWS itself."
+        )
+    return function(request)
+
+
+def page(rows: Sequence[Row], token: str | None, limit: int | None) -> tuple[Sequence[Row], str | None]:
+    """Return one page of rows, and the token for the next one. A token is the number of rows before the page."""
+    start = int(token) if token and token.isdigit() else 0
+    end = start + (limit or len(rows))
+    return rows[start:end], str(end) if end < len(rows) else None
