@@ -13,6 +13,9 @@ from .stored_run import StoredRun
 from .wire.input_index import OFFSET_SIZE, unpack_entries
 from .wire.seal import WRONG_CHECKSUM, DamagedError
 
+LARGE_ALONE = 1024 * 1024
+"""Bytes of the largest element that is read into memory first and then unpickled, if it is alone in its window."""
+
 
 def inputs_of(run: StoredRun, todo: Sequence[int]) -> Iterator[Load]:
     """Yield, for each element of ``todo``, a function that returns its input.
@@ -59,7 +62,8 @@ def _read_group(run: StoredRun, todo: Sequence[int], offsets: Sequence[int]) -> 
     first = todo[0]
     for window in _windows(todo, offsets):
         start, end = offsets[window[0] - first], offsets[window[-1] - first + 1]
-        if end - start > WINDOW:
+        # A large one is alone, and goes straight to the memory of its objects.
+        if len(window) == 1 and end - start > LARGE_ALONE:
             yield partial(run.load, run.keys.inputs, start, end, run.element_seed(window[0]))
         else:
             data = memoryview(run.read(run.keys.inputs, start, end))

@@ -15,7 +15,7 @@ from .wire.buffers import Buffer
 from .wire.container import MANIFEST_VARIABLE
 from .wire.keys import RunKeys
 from .wire.manifest import Manifest, function_seed, input_seed, todo_seed
-from .wire.seal import LARGE, TOO_SHORT, DamagedError, numbered, unsealed, verified
+from .wire.seal import CHECKSUM, LARGE, TOO_SHORT, WRONG_CHECKSUM, DamagedError, numbered, received, unsealed, verified
 
 SMALL_INPUTS = 1024 * 1024
 """Bytes of all inputs of a run that one request reads for all of its children."""
@@ -120,13 +120,18 @@ class StoredRun:
 
     def load(self, key: str, start: int, end: int, seed: int) -> object:
         """Unpickle the record in these bytes of an object, a large one while it arrives. See `loads` and `S3.load`."""
-        if end - start <= LARGE:
+        if end - start <= LARGE and not self.manifest.is_sealed:
             record = self.read(key, start, end)
             if len(record) < end - start:
                 raise DamagedError(TOO_SHORT)
             return self.loads(record, seed)
 
         def unpickle(file: BinaryIO) -> object:
+            if end - start <= LARGE:
+                pickled, proof = received(file, end - start - CHECKSUM, seed)
+                if file.read(CHECKSUM) != proof.to_bytes(CHECKSUM, "little"):
+                    raise DamagedError(WRONG_CHECKSUM)
+                return by_value.loads(pickled, self.manifest.python)
             payload = verified(file, end - start, seed) if self.manifest.is_sealed else file
             return by_value.load(payload, self.manifest.python)
 

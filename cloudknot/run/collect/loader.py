@@ -25,9 +25,10 @@ from cloudknot.run.collect.element_errors import (
 )
 from cloudknot.run.collect.element_table import CANCELLED, FAILURE, GIVEN_UP, LOST, VALUE, ElementTable, Part
 from cloudknot.run.collect.job_failures import Growth, out_of_memory, process_died
-from cloudknot.run.collect.pack_cache import WHOLE, Loaded, Packs, in_order
+from cloudknot.run.collect.pack_cache import Loaded, Packs, in_order, is_whole
 from cloudknot.run.collect.waiters import LOCK
 from cloudknot.worker.wire import by_value
+from cloudknot.worker.wire.buffers import Received
 from cloudknot.worker.wire.failure import DAMAGED
 from cloudknot.worker.wire.keys import Location
 from cloudknot.worker.wire.seal import WRONG_CHECKSUM, DamagedError, UnusableError
@@ -157,7 +158,7 @@ class Loader:
         if row == last and state == VALUE and loaded is not None:
             return self._value_in(loaded, index, first)
         location, size = self._table.pack_at(row)
-        if state == VALUE and size <= WHOLE:
+        if state == VALUE and is_whole(location, size):
             try:
                 return self._value_of(index, location)
             except UnusableError as error:
@@ -232,7 +233,7 @@ class Loader:
 
     def _fetch(self, part: Part) -> tuple[Part, Loaded | list[Any]]:
         """Return a part with its pack, or for a large pack, with its values."""
-        if part.size <= WHOLE:
+        if is_whole(part.location, part.size):
             try:
                 return part, self.packs.loaded(part.location)
             except UnusableError as error:
@@ -247,7 +248,7 @@ class Loader:
         return value
 
 
-def load_value(payload: bytes | memoryview | BinaryIO, python: str, place: Place) -> Any:
+def load_value(payload: bytes | memoryview | Received | BinaryIO, python: str, place: Place) -> Any:
     """Return the value in a payload that ``python`` pickled. Raises `ElementError` if this session cannot unpickle it.
 
     Raises `UnusableError` if the payload is damaged.
@@ -255,7 +256,7 @@ def load_value(payload: bytes | memoryview | BinaryIO, python: str, place: Place
     from cloudknot.program import pickling
 
     try:
-        if isinstance(payload, bytes | memoryview):
+        if isinstance(payload, bytes | memoryview | Received):
             return by_value.loads(payload, python) if by_value.is_other(python) else pickling.loads(payload)
         return by_value.load(payload, python) if by_value.is_other(python) else pickling.load(payload)
     except (CloudknotError, UnusableError):

@@ -6,7 +6,6 @@ use. So a map's results are never in memory together, unless a caller asks for t
 
 from __future__ import annotations
 
-import io
 import pickle
 import threading
 from array import array
@@ -20,6 +19,7 @@ from typing import Any, BinaryIO, Protocol, TypeVar
 from cloudknot.aws.sdk import forks
 from cloudknot.run.collect.element_table import Part
 from cloudknot.worker.wire import by_value
+from cloudknot.worker.wire.buffers import Received
 from cloudknot.worker.wire.by_value import is_other
 from cloudknot.worker.wire.failure import DAMAGED, Failure
 from cloudknot.worker.wire.keys import Location
@@ -35,8 +35,15 @@ WHOLE = 16 * 1024 * 1024
 """Bytes of the largest pack that is read whole."""
 # A larger pack holds a large value. It is unpickled during the download, straight into the new object, so that
 # memory never holds a copy besides.
+WHOLE_ALONE = 1024 * 1024
+"""The same for a pack that can have a single element only."""
 STREAMS = 4
 """Larger packs that are read at the same time."""
+
+
+def is_whole(location: Location, size: int) -> bool:
+    """Return whether a pack of about ``size`` bytes is read whole, and cached."""
+    return size <= (WHOLE_ALONE if location.number == 1 else WHOLE)
 
 
 class Store(Protocol):
@@ -139,7 +146,7 @@ class Packs:
         with self._lock:
             if location in self._cache:
                 return self._cache[location].kinds
-        if not self._reserve(size):
+        if not (is_whole(location, size) and self._reserve(size)):
             return self._head(location).kinds
         try:
             loaded = self._load(location)
@@ -155,7 +162,7 @@ class Packs:
     def _reserve(self, size: int) -> bool:
         """Count a pack before its download, so that parallel downloads stay within the bound together."""
         with self._lock:
-            if size > WHOLE or self._used + size > self._room:
+            if self._used + size > self._room:
                 return False
             self._used += size
             return True
@@ -167,17 +174,17 @@ class Packs:
     def _head(self, location: Location) -> Pack:
         return self._store.unpack(location, read_head(partial(self._store.read, location), location))
 
-    def payload(self, location: Location, size: int, position: int) -> tuple[memoryview | BinaryIO, str]:
+    def payload(self, location: Location, size: int, position: int) -> tuple[memoryview | Received | BinaryIO, str]:
         """Return a payload of a pack of about ``size`` bytes, and the Python that stored it.
 
-        For a large pack, the payload is the file to read it from.
+        For a large pack, the payload was received into memory of its own, or is the file to read it from.
 
         Raises
         ------
         UnusableError
             The payload or the pack is damaged, or a newer cloudknot stored it. Reading the file may raise it too.
         """
-        if size <= WHOLE:
+        if is_whole(location, size):
             loaded = self.loaded(location)
             return loaded.payload(position), loaded.python
         single = self._open_single(location) if position == 0 else None
@@ -192,9 +199,11 @@ class Packs:
     def failure(self, location: Location, size: int, position: int) -> Failure:
         """Return the failure at a position of a pack of about ``size`` bytes. Raises `UnusableError` as `payload`."""
         payload, _ = self.payload(location, size, position)
+        if isinstance(payload, Received):
+            return Failure.from_bytes(payload.pickled)
         return Failure.from_bytes(bytes(payload) if isinstance(payload, memoryview) else payload.read())
 
-    def _open_single(self, location: Location) -> tuple[BinaryIO, str] | None:
+    def _open_single(self, location: Location) -> tuple[Received | BinaryIO, str] | None:
         """Return the payload of a large pack with one element; None if it has more.
 
         One request reads its head and its payload. A large value usually has a pack of its own.
@@ -209,11 +218,11 @@ class Packs:
             # The head was shorter, so the file is read again from the start of the payload.
             return self._store.open(location, pack.span(0)[0], None), pack.python
         if not pack.is_stream:
-            return io.BytesIO(pack.payload(0, file.read())), pack.python
+            return pack.receive(file), pack.python
         return pack.stream(file), pack.python
 
     def loaded(self, location: Location) -> Loaded:
-        """Return a pack of at most `WHOLE` bytes, and cache it. Drops the least recently used packs for its room."""
+        """Return a pack that is read whole, and cache it. Drops the least recently used packs for its room."""
         with self._lock:
             cached = self._cache.get(location)
             if cached is not None:

@@ -11,6 +11,7 @@ import io
 import pickle
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any, BinaryIO
 
@@ -76,8 +77,35 @@ def size_of(pieces: Iterable[Buffer]) -> int:
     return sum(memoryview(piece).nbytes for piece in pieces)
 
 
-def loads(data: Buffer, unpickle: Callable[..., object] = pickle.loads) -> Any:
+@dataclass(frozen=True)
+class Received:
+    """A pickle whose large buffers lie in memory of their own, ready to become those of the unpickled objects."""
+
+    pickled: bytes
+    buffers: Sequence[bytearray]
+
+
+def receive(read: Callable[[int], bytearray], size: int) -> Received:
+    """Read the joined pieces of a `PieceFile`, ``size`` bytes in all. ``read`` returns the next bytes of a length.
+
+    Raises ValueError if the pieces have another size.
+    """
+    head = read(min(_COUNT.size, size))
+    if head[:4] != MAGIC or len(head) < _COUNT.size:
+        return Received(bytes(head + read(size - len(head))), ())
+    _, count = _COUNT.unpack(head)
+    left = size - len(head) - (count + 1) * _SIZE.size
+    # Damaged sizes must not allocate more memory than there are bytes.
+    sizes = [number for (number,) in _SIZE.iter_unpack(read((count + 1) * _SIZE.size))] if left >= 0 else []
+    if not sizes or sum(sizes) != left:
+        raise ValueError("The pieces of a pickle have another size.")
+    return Received(bytes(read(sizes[0])), [read(number) for number in sizes[1:]])
+
+
+def loads(data: Buffer | Received, unpickle: Callable[..., object] = pickle.loads) -> Any:
     """Unpickle the joined pieces of a `PieceFile`. ``unpickle`` takes the arguments of `pickle.loads`."""
+    if isinstance(data, Received):
+        return unpickle(data.pickled, buffers=data.buffers)
     if data[:4] != MAGIC:
         return unpickle(data)
     view = memoryview(data)

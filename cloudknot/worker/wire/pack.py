@@ -19,7 +19,7 @@ from itertools import accumulate, pairwise
 from typing import BinaryIO, overload
 from zlib import crc32
 
-from .buffers import Pieces, size_of
+from .buffers import Pieces, Received, size_of
 from .by_value import PYTHON
 from .failure import ABSENT, DAMAGED, UNREADABLE, VALUE
 from .keys import Location
@@ -32,6 +32,7 @@ from .seal import (
     DamagedError,
     NewerFormatError,
     checksum,
+    received,
     stream_head,
     stream_head_size,
     unsealed,
@@ -300,6 +301,18 @@ class Pack(Sequence[Envelope]):
         ``file`` is at the start of the record.
         """
         return verified(file, self._entry(self._count - 1)[-1], 0) if self.is_stream else file
+
+    def receive(self, file: BinaryIO) -> Received:
+        """Read the only payload, which is small enough for one checksum, from a file at its start.
+
+        Raises `DamagedError` if it is not the payload that was stored.
+        """
+        start, end = self.span(0)
+        with file:
+            pickled, proof = received(file, end - start, 0)
+        if proof != self._entry(0)[1]:
+            raise DamagedError(WRONG_CHECKSUM)
+        return pickled
 
     def ends(self) -> array[int]:
         """Return the end of each record, counted from the start of the first one."""

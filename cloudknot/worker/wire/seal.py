@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from typing import BinaryIO, cast
 from zlib import crc32
 
-from .buffers import Buffer, Pieces, size_of
+from .buffers import Buffer, Pieces, Received, receive, size_of
 
 FORMAT = 2
 """The format of stored data that this version writes. Format 1 had no seals."""
@@ -104,6 +104,31 @@ def unsealed(record: Buffer, seed: int) -> memoryview:
     if crc32(payload, seed) != stored:
         raise DamagedError(WRONG_CHECKSUM)
     return payload
+
+
+def received(file: BinaryIO, size: int, seed: int) -> tuple[Received, int]:
+    """Read a pickle of ``size`` bytes from a buffered file. Return it with its checksum, which the caller compares.
+
+    Each byte is read once, into the memory where it stays. Raises `DamagedError` if the pickle is incomplete.
+    """
+    proof = seed
+
+    def read(length: int) -> bytearray:
+        nonlocal proof
+        data = bytearray(length)
+        with memoryview(data) as view:
+            for start in range(0, length, BLOCK):
+                block = view[start : start + BLOCK]
+                if file.readinto(block) != len(block):  # type: ignore[attr-defined]
+                    raise DamagedError(TOO_SHORT)
+                # While the block is in the cache of the processor.
+                proof = crc32(block, proof)
+        return data
+
+    try:
+        return receive(read, size), proof
+    except ValueError as error:
+        raise DamagedError(WRONG_CHECKSUM) from error
 
 
 def stream_head(payload: Iterable[Buffer], seed: int) -> bytes:

@@ -2,12 +2,16 @@
 
 import io
 import json
+import pickle
+from pickle import PickleBuffer
+from zlib import crc32
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cloudknot.run.collect.pack_cache import Loaded
+from cloudknot.worker.wire import buffers, seal
 from cloudknot.worker.wire.container import child_index
 from cloudknot.worker.wire.failure import ABSENT, DAMAGED, RAISED, Failure
 from cloudknot.worker.wire.keys import Location, RunKeys
@@ -144,3 +148,52 @@ def test_output_keys_sort_in_order_of_elements():
 )
 def test_child_index_comes_from_batch_or_cloudknot_variable(environment, index):
     assert child_index(environment) == index
+
+
+def pickled(value):
+    """Return the joined pieces of a value."""
+    file = buffers.PieceFile()
+    pickle.Pickler(file, protocol=5, buffer_callback=file.take).dump(value)
+    return b"".join(file.pieces())
+
+
+def received(data, size, seed=0):
+    with io.BufferedReader(io.BytesIO(data)) as file:
+        return seal.received(file, size, seed)
+
+
+VALUES = [{"a": 1}, bytes(300_000), [PickleBuffer(bytearray(100_000)), PickleBuffer(bytearray(b"x" * 70_000)), "x"]]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=["small", "bytes", "buffers"])
+def test_received_pickle_is_the_one_that_was_written(value):
+    data = pickled(value)
+    found, proof = received(data, len(data), seed=7)
+    assert buffers.loads(found) == buffers.loads(data)
+    assert proof == crc32(data, 7)
+
+
+def test_received_buffers_become_the_memory_of_the_objects():
+    data = pickled([PickleBuffer(bytearray(100_000))])
+    found, _ = received(data, len(data))
+    assert buffers.loads(found)[0] is found.buffers[0]
+
+
+@given(place=st.integers(0, 300_200), change=st.integers(1, 255))
+def test_damaged_pickle_is_refused_or_has_another_checksum(place, change):
+    data = bytearray(pickled([PickleBuffer(bytearray(100_000)), PickleBuffer(bytearray(200_000))]))
+    right = crc32(data)
+    # The first bytes have the sizes of the pieces, so they are damaged more often than the others.
+    data[place % (len(data) if place % 2 else 40)] ^= change
+    try:
+        _, proof = received(data, len(data))
+    except DamagedError:
+        return
+    assert proof != right
+
+
+@pytest.mark.parametrize("size", [0, 3, 5, 8, 20, 100, 70_000])
+def test_pickle_that_ends_too_early_is_refused(size):
+    data = pickled([PickleBuffer(bytearray(100_000))])
+    with pytest.raises(DamagedError):
+        received(data[:size], len(data))
