@@ -20,10 +20,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from cloudknot.aws.images.registry.client import Registry
 from cloudknot.errors import CKTimeoutError, CloudknotInputError
 from cloudknot.local.admin import LOG_PATH
 from cloudknot.local.batch import catalog, job_store
@@ -67,8 +66,10 @@ from cloudknot.local.server.logs import store as log_store
 from cloudknot.local.server.logs.api import Logs
 from cloudknot.local.server.logs.page import LogPage
 from cloudknot.local.server.logs.store import LogStore
-from cloudknot.local.server.registry import PASSWORD_VARIABLE, USERNAME_VARIABLE, login_from_environment, registry_of
 from cloudknot.local.wsgi import Answer
+
+if TYPE_CHECKING:
+    from cloudknot.aws.images.registry.client import Registry
 
 DAY = 24 * 3600.0
 CHECK_PAUSE = 2.0
@@ -137,6 +138,14 @@ def _registry(options: argparse.Namespace) -> Registry | None:
     """Return the registry of the images, or None without one."""
     if options.registry is None:
         return None
+    # The other clouds need no client of registries, whose import takes a tenth of their start.
+    from cloudknot.local.server.registry import (
+        PASSWORD_VARIABLE,
+        USERNAME_VARIABLE,
+        login_from_environment,
+        registry_of,
+    )
+
     login = login_from_environment(options.registry)
     # Job processes inherit this process's environment, and jobs must not see the login.
     for name in (USERNAME_VARIABLE, PASSWORD_VARIABLE):

@@ -8,11 +8,10 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from cloudknot.aws.door import Door
-from cloudknot.aws.images.registry.client import Registry
 from cloudknot.errors import CloudError
 from cloudknot.local.directory.database import Database
 from cloudknot.local.directory.documents import Documents
@@ -28,6 +27,9 @@ from cloudknot.local.server.services.ecr import Ecr
 from cloudknot.local.server.services.iam import Iam
 from cloudknot.local.server.services.service import Request, ServiceError, Services
 from cloudknot.local.server.services.sts import Sts
+
+if TYPE_CHECKING:
+    from cloudknot.aws.images.registry.client import Registry
 
 CLOUDFORMATION = "cloudformation.amazonaws.com"
 STACK_AGENT = "cloudknot-stacks"

@@ -13,7 +13,6 @@ import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, Protocol
 
-from cloudknot.aws.images.registry.client import Registry
 from cloudknot.aws.images.registry.manifests import OCI_MANIFEST, ImageManifest
 from cloudknot.errors import CloudError
 from cloudknot.local.directory.database import Database
@@ -41,6 +40,8 @@ if TYPE_CHECKING:
         TagResourceRequestTypeDef,
         UntagResourceRequestTypeDef,
     )
+
+    from cloudknot.aws.images.registry.client import Registry
 
 LOGIN_VALIDITY = 12 * 3600
 """Seconds. The same as on AWS (Amazon ECR API reference, "GetAuthorizationToken")."""
