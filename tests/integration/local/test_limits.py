@@ -27,7 +27,7 @@ from cloudknot.local.server.services.ecr import Ecr
 from cloudknot.local.server.services.service import Services
 from tests.conftest import CACHE
 from tests.helpers.paths import ROOT
-from tests.helpers.waiting import LONG
+from tests.helpers.waiting import LONG, until
 
 CAPABILITY = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
 START = """
@@ -119,24 +119,23 @@ def knot_on(cloud, func, **choices):
 
 
 class TestFullDisk:
-    # With some space left, the disk is full only while the server stores a result. With none, it stays full.
-    @pytest.mark.parametrize("free", [pytest.param(0, marks=pytest.mark.large), 3_000_000])
-    def test_job_whose_result_finds_no_space_ends_with_that_reason(self, small_disk, tmp_path, monkeypatch, free):
-        monkeypatch.setenv("TMPDIR", str(small_disk))
-        with LocalCloud(tmp_path / "cloud", vcpus=2) as cloud:
+    def test_job_whose_result_finds_no_space_ends_with_that_reason(self, small_disk):
+        with LocalCloud(small_disk / "cloud", vcpus=2) as cloud:
             knot = knot_on(cloud, repeated, retries=2)
             assert knot.map([(b"x", 5_000_000)], starmap=True).result(LONG) == [b"x" * 5_000_000]
-            fill(small_disk, free)
+            # Enough for the inputs and a small result. A large result is refused before the disk is full.
+            fill(small_disk, 4_000_000)
             future = knot.map([(b"x", 12_000_000), (b"x", 1)], starmap=True)
             with pytest.raises(ck.WorkerDiedError, match=r"disk of the machine.* is full.*No space left.*Free space"):
                 future[0].result(LONG)
             assert future[1].result(LONG) == b"x"
+            disk = os.statvfs(small_disk)
+            assert disk.f_bavail * disk.f_frsize > 1_000_000
             (small_disk / "filler").unlink()
             assert len(future.retry_failed().result(LONG)[0]) == 12_000_000
 
-    def test_call_of_session_that_finds_no_space_is_not_repeated(self, small_disk, tmp_path, monkeypatch):
-        monkeypatch.setenv("TMPDIR", str(small_disk))
-        with LocalCloud(tmp_path / "cloud") as cloud:
+    def test_call_of_session_that_finds_no_space_is_not_repeated(self, small_disk):
+        with LocalCloud(small_disk / "cloud") as cloud:
             cloud.storage.ensure_bucket({})
             fill(small_disk, 0)
             sent = []
@@ -147,6 +146,20 @@ class TestFullDisk:
             (small_disk / "filler").unlink()
             cloud.storage.put("large", bytes(4_000_000))
             assert cloud.storage.get("large") == bytes(4_000_000)
+
+    def test_deletions_free_a_disk_that_takes_no_new_objects(self, small_disk):
+        """The store leaves a reserve, because a deletion writes to the disk, too."""
+        with LocalCloud(small_disk / "cloud") as cloud:
+            cloud.storage.ensure_bucket({})
+            stored = []
+            with pytest.raises(ck.CloudError, match=r"^A disk of the embedded cloud is full"):
+                for number in range(100):
+                    cloud.storage.put(f"object{number}", bytes(1_000_000))
+                    stored.append(f"object{number}")
+            assert stored
+            cloud.storage.delete(*stored)
+            until(lambda: os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize > 10_000_000)
+            cloud.storage.put("object", bytes(1_000_000))
 
     def test_cloud_on_full_disk_does_not_start_and_leaves_nothing(self, small_disk):
         fill(small_disk, 0)
@@ -159,13 +172,12 @@ class TestFullDisk:
         with LocalCloud(small_disk / "cloud", vcpus=2) as cloud:
             knot = knot_on(cloud, chatty)
             assert knot.map([1]).result(LONG) == [1]
-            # The output of a job finds no space: at its start, or while it runs.
-            for free, lines in ((0, 1), (1_000_000, 5000)):
-                fill(small_disk, free)
-                for element in knot.map([lines, lines]):
-                    with pytest.raises((ck.BatchJobFailedError, OSError), match="No space left on device"):
-                        element.result(LONG)
-                (small_disk / "filler").unlink()
+            # Enough for the inputs. The output of the jobs finds no space.
+            fill(small_disk, 2_000_000)
+            for element in knot.map([5000, 5000]):
+                with pytest.raises((ck.BatchJobFailedError, OSError), match="No space left on device"):
+                    element.result(LONG)
+            (small_disk / "filler").unlink()
             assert knot.map([1]).result(LONG) == [1]
 
 
