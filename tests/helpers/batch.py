@@ -120,12 +120,16 @@ class Client:
 
     def __init__(self, cloud):
         self.cloud = cloud
-        self.batch, self.logs = cloud.client("batch"), cloud.client("logs")
+        self.connect()
         self.image = publish(cloud, Image("worker"), cloud.repository("tests"))
         role = cloud.call("iam", "create_role", RoleName="service", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
         self.batch.create_compute_environment(computeEnvironmentName="env", type="UNMANAGED", serviceRole=role)
         self.queue("main")
         self.define("worker", self.image)
+
+    def connect(self):
+        """Connect to the cloud, or to its next server."""
+        self.batch, self.logs = self.cloud.client("batch"), self.cloud.client("logs")
 
     def queue(self, name):
         """Create a job queue."""
