@@ -16,9 +16,9 @@ from cloudknot.local.server.logs.store import (
     NO_STREAM,
     EventRange,
     LogEvent,
-    LogGroup,
     LogStore,
-    LogStreamRecord,
+    StoredLogGroup,
+    StoredLogStream,
 )
 from cloudknot.local.wsgi import Answer, JsonRefusal
 
@@ -127,7 +127,7 @@ class Logs:
         more = {"nextToken": found[size - 1].name} if len(found) > size else {}
         return {"logGroups": [self._described(group) for group in found[:size]], **more}
 
-    def _described(self, group: LogGroup) -> Answer:
+    def _described(self, group: StoredLogGroup) -> Answer:
         arn = _arn(group.name)
         retention = {} if group.retention is None else {"retentionInDays": group.retention}
         return {
@@ -246,12 +246,12 @@ class Logs:
         entries = [_filtered(event, by_id[event.stream]) for event in events]
         return {"events": entries, "searchedLogStreams": [], **more}
 
-    def _times(self, group: LogGroup, start: int | None, end: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    def _times(self, group: StoredLogGroup, start: int | None, end: int) -> tuple[tuple[int, int], tuple[int, int]]:
         """Return the positions before and after the events of a time that have not expired."""
         oldest = 0 if group.retention is None else self._store.now() - group.retention * DAY
         return (max(start or 0, oldest) - 1, 1 << 62), (end, 0)
 
-    def _tagged(self, request: Mapping[str, Any]) -> LogGroup:
+    def _tagged(self, request: Mapping[str, Any]) -> StoredLogGroup:
         name = request["resourceArn"].partition(":log-group:")[2].removesuffix(":*")
         return self._group({"logGroupName": name})
 
@@ -266,7 +266,7 @@ class Logs:
         self._store.change_group(replace(group, tags=kept))
         return {}
 
-    def _group(self, request: Mapping[str, Any]) -> LogGroup:
+    def _group(self, request: Mapping[str, Any]) -> StoredLogGroup:
         # An identifier is the name of a group, or its ARN.
         identifier = str(request.get("logGroupIdentifier", ""))
         name = request.get("logGroupName") or identifier.rpartition(":log-group:")[2].removesuffix(":*")
@@ -277,7 +277,7 @@ class Logs:
             raise JsonRefusal("ResourceNotFoundException", NO_GROUP)
         return group
 
-    def _stream(self, group: LogGroup, name: str) -> LogStreamRecord:
+    def _stream(self, group: StoredLogGroup, name: str) -> StoredLogStream:
         stream = self._store.stream(group, name)
         if stream is None:
             raise JsonRefusal("ResourceNotFoundException", NO_STREAM)
@@ -329,7 +329,7 @@ def _number(token: str) -> int:
     return int(token)
 
 
-def _described_stream(group: LogGroup, stream: LogStreamRecord) -> Answer:
+def _described_stream(group: StoredLogGroup, stream: StoredLogStream) -> Answer:
     times = {
         "firstEventTimestamp": stream.first,
         "lastEventTimestamp": stream.last,

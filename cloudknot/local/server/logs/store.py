@@ -50,7 +50,7 @@ WHERE log_group = ? AND first < ?
 
 
 @dataclass(frozen=True)
-class LogGroup:
+class StoredLogGroup:
     """A log group. Times are milliseconds since 1970, and ``retention`` is in days."""
 
     id: int
@@ -62,7 +62,7 @@ class LogGroup:
 
 
 @dataclass(frozen=True)
-class LogStreamRecord:
+class StoredLogStream:
     """A log stream with the times of its first and last event, and the number of bytes in all."""
 
     id: int
@@ -138,25 +138,25 @@ class LogStore:
             )
         return made.rowcount > 0
 
-    def group(self, name: str) -> LogGroup | None:
+    def group(self, name: str) -> StoredLogGroup | None:
         """Return a log group, or None."""
         found = self._groups("name = ?", name)
         return found[0] if found else None
 
-    def groups(self, *, prefix: str, part: str, after: str, limit: int) -> list[LogGroup]:
+    def groups(self, *, prefix: str, part: str, after: str, limit: int) -> list[StoredLogGroup]:
         """Return log groups in the order of their names, by the beginning of the name and a part of it."""
         condition = "substr(name, 1, ?) = ? AND instr(lower(name), lower(?)) > 0 AND name > ? ORDER BY name LIMIT ?"
         return self._groups(condition, len(prefix), prefix, part, after, limit)
 
-    def _groups(self, condition: str, *values: object) -> list[LogGroup]:
+    def _groups(self, condition: str, *values: object) -> list[StoredLogGroup]:
         return [
-            LogGroup(number, name, created, retention, json.loads(properties), json.loads(tags))
+            StoredLogGroup(number, name, created, retention, json.loads(properties), json.loads(tags))
             for number, name, created, retention, properties, tags in self._database.rows(
                 f"{_GROUP} WHERE {condition}", *values
             )
         ]
 
-    def change_group(self, group: LogGroup) -> None:
+    def change_group(self, group: StoredLogGroup) -> None:
         """Store the retention and the tags of a log group."""
         with self._database.transaction() as connection:
             connection.execute(
@@ -165,21 +165,21 @@ class LogStore:
             )
         self._wake.set()
 
-    def size_of(self, group: LogGroup) -> int:
+    def size_of(self, group: StoredLogGroup) -> int:
         """Return the number of bytes in a log group."""
         ((size,),) = self._database.rows(
             "SELECT coalesce(sum(size), 0) FROM log_streams WHERE log_group = ?", group.id
         )
         return int(size)
 
-    def delete_group(self, group: LogGroup) -> None:
+    def delete_group(self, group: StoredLogGroup) -> None:
         """Delete a log group. Its events are deleted afterwards."""
         with self._database.transaction() as connection:
             connection.execute("DELETE FROM log_groups WHERE id = ?", (group.id,))
             connection.execute("UPDATE log_streams SET log_group = NULL WHERE log_group = ?", (group.id,))
         self._wake.set()
 
-    def add_stream(self, group: LogGroup, name: str) -> bool:
+    def add_stream(self, group: StoredLogGroup, name: str) -> bool:
         """Create a log stream. Return False if it exists."""
         with self._database.transaction() as connection:
             made = connection.execute(
@@ -188,18 +188,18 @@ class LogStore:
             )
         return made.rowcount > 0
 
-    def stream(self, group: LogGroup, name: str) -> LogStreamRecord | None:
+    def stream(self, group: StoredLogGroup, name: str) -> StoredLogStream | None:
         """Return a log stream, or None."""
         rows = self._database.rows(f"{_STREAM} WHERE log_group = ? AND name = ?", group.id, name)
-        return LogStreamRecord(*rows[0]) if rows else None
+        return StoredLogStream(*rows[0]) if rows else None
 
-    def streams(self, group: LogGroup, prefix: str = "") -> list[LogStreamRecord]:
+    def streams(self, group: StoredLogGroup, prefix: str = "") -> list[StoredLogStream]:
         """Return the log streams with a prefix in the order of their names."""
         condition = "log_group = ? AND substr(name, 1, ?) = ? ORDER BY name"
         rows = self._database.rows(f"{_STREAM} WHERE {condition}", group.id, len(prefix), prefix)
-        return [LogStreamRecord(*row) for row in rows]
+        return [StoredLogStream(*row) for row in rows]
 
-    def delete_stream(self, stream: LogStreamRecord) -> None:
+    def delete_stream(self, stream: StoredLogStream) -> None:
         """Delete a log stream. Its events are deleted afterwards."""
         with self._database.transaction() as connection:
             connection.execute("UPDATE log_streams SET log_group = NULL WHERE id = ?", (stream.id,))
@@ -227,7 +227,7 @@ class LogStore:
         now = max(self.now(), stream.last or 0)
         self.put(stream, [(now, message) for message in messages])
 
-    def put(self, stream: LogStreamRecord, events: Sequence[tuple[int, str]]) -> None:
+    def put(self, stream: StoredLogStream, events: Sequence[tuple[int, str]]) -> None:
         """Store events with their times."""
         if not events:
             return

@@ -24,9 +24,11 @@ RETRIES = {"attempts": 3, "evaluateOnExit": ON_LOST_HOST}
 LOST = "Host EC2 (instance i-"
 
 
-@pytest.fixture
-def client(own_cloud):
-    return Client(own_cloud)
+@pytest.fixture(scope="module")
+def client(tmp_path_factory):
+    """Return the client of one cloud for all tests here, each of which ends its server."""
+    with LocalCloud(tmp_path_factory.mktemp("survival") / "cloud", vcpus=2) as cloud:
+        yield Client(cloud)
 
 
 def reasons(job):
@@ -71,7 +73,7 @@ def test_ended_jobs_and_their_logs_are_as_before(client, interrupted):
 
     def seen():
         jobs = client.batch.describe_jobs(jobs=ids)["jobs"]
-        listed = client.batch.list_jobs(jobQueue="main", jobStatus="FAILED")["jobSummaryList"]
+        listed = client.batch.list_jobs(jobQueue="main", jobStatus="FAILED")["jobSummaryList"][:1]
         children = client.batch.list_jobs(arrayJobId=array["jobId"], jobStatus="SUCCEEDED")["jobSummaryList"]
         return jobs, listed, children, [client.lines(stream) for stream in streams]
 
@@ -112,9 +114,9 @@ def test_terminated_job_stays_terminated(client, interrupted, tmp_path):
 
 
 def test_queues_environments_and_definitions_stay_and_no_revision_comes_back(client, interrupted):
-    latest = client.batch.register_job_definition(
-        jobDefinitionName="worker", type="container", containerProperties={"image": "i", "vcpus": 1, "memory": 9}
-    )
+    container = {"image": "i", "vcpus": 1, "memory": 9}
+    definition = {"jobDefinitionName": "revised", "type": "container", "containerProperties": container}
+    kept, latest = (client.batch.register_job_definition(**definition) for _ in range(2))
     client.batch.deregister_job_definition(jobDefinition=latest["jobDefinitionArn"])
     limits = [{"reason": "MISCONFIGURATION:X", "state": "RUNNABLE", "maxTimeSeconds": 700, "action": "CANCEL"}]
     client.batch.update_job_queue(jobQueue="main", jobStateTimeLimitActions=limits)
@@ -123,7 +125,7 @@ def test_queues_environments_and_definitions_stay_and_no_revision_comes_back(cli
         return (
             client.batch.describe_job_queues()["jobQueues"],
             client.batch.describe_compute_environments()["computeEnvironments"],
-            client.batch.describe_job_definitions()["jobDefinitions"],
+            client.batch.describe_job_definitions(jobDefinitionName="revised")["jobDefinitions"][-2:],
         )
 
     before = seen()
@@ -132,10 +134,10 @@ def test_queues_environments_and_definitions_stay_and_no_revision_comes_back(cli
     assert seen() == before
     assert before[0][0]["jobStateTimeLimitActions"] == limits
     assert [found["status"] for found in before[2]] == ["ACTIVE", "INACTIVE"]
-    new = client.batch.register_job_definition(
-        jobDefinitionName="worker", type="container", containerProperties={"image": "i", "vcpus": 1, "memory": 9}
-    )
-    assert new["revision"] == latest["revision"] + 1
+    new = client.batch.register_job_definition(**definition)
+    assert new["revision"] == latest["revision"] + 1 == kept["revision"] + 2
+    client.batch.deregister_job_definition(jobDefinition=new["jobDefinitionArn"])
+    client.batch.deregister_job_definition(jobDefinition=kept["jobDefinitionArn"])
 
 
 def test_job_of_a_deleted_queue_ends_after_a_kill(client, killed, tmp_path):
@@ -167,7 +169,7 @@ class Load:
     def __init__(self, cloud, path):
         self.cloud, self.path = cloud, path
         self.acknowledged, self.done = [], threading.Event()
-        self.threads = [threading.Thread(target=self.submit, args=(size,), daemon=True) for size in (2, 5, None)]
+        self.threads = [threading.Thread(target=self.submit, args=(size,), daemon=True) for size in (3, None)]
 
     def submit(self, size):
         command = ["python", "-c", RECORD.format(path=str(self.path))]
@@ -186,7 +188,7 @@ class Load:
                     **array,
                 )
                 self.acknowledged.append((answer["jobId"], size))
-            time.sleep(0.1)
+            time.sleep(0.5)
 
     def __enter__(self):
         for thread in self.threads:
