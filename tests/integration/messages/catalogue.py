@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 import click
@@ -180,11 +180,14 @@ def _makes_message(function: ast.expr, imported: set[str]) -> bool:
 
 
 class Watch:
-    """A tracer that records the executed lines in files with sites."""
+    """A tracer that records the executed lines in functions with sites."""
 
     def __init__(self, wanted: list[Site]) -> None:
         self.lines: set[tuple[str, int]] = set()
         self._files = {str(ROOT / site.file): site.file for site in wanted}
+        self._wanted = {(site.file, line) for site in wanted for line in range(site.first, site.last + 1)}
+        # Most functions have no site. A trace of their lines would take several times as long as the functions.
+        self._traced: dict[CodeType, bool] = {}
 
     def reached(self, site: Site) -> bool:
         """Return whether one of the site's lines was executed."""
@@ -203,7 +206,11 @@ class Watch:
             threading.settrace(None)  # type: ignore[arg-type]
 
     def _call(self, frame: FrameType, event: str, argument: Any) -> Any:
-        return self._line if frame.f_code.co_filename in self._files else None
+        code = frame.f_code
+        if code not in self._traced:
+            file = self._files.get(code.co_filename)
+            self._traced[code] = any((file, line) in self._wanted for *_, line in code.co_lines())
+        return self._line if self._traced[code] else None
 
     def _line(self, frame: FrameType, event: str, argument: Any) -> Any:
         self.lines.add((self._files[frame.f_code.co_filename], frame.f_lineno))

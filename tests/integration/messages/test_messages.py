@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-import cloudknot as ck
 from cloudknot import errors
+from tests.faulty_cloud.cloud import FaultyCloud
 from tests.integration.deploy.customised import messages as customised
 from tests.integration.messages import (
     assembly,
@@ -77,7 +77,7 @@ def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Catalogue]:
     wanted = sites()
     watch = Watch(wanted)
     messages = []
-    with ck.LocalCloud(tmp_path_factory.mktemp("cloud"), vcpus=2, quota=1000) as cloud:
+    with FaultyCloud(tmp_path_factory.mktemp("cloud"), vcpus=2, quota=1000) as cloud:
         for area in AREAS:
             for case in area.cases:
                 with pytest.MonkeyPatch.context() as patch, watch.watching():
