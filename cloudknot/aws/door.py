@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from botocore.session import Session
     from types_boto3_s3 import S3Client
 
-    from cloudknot.worker.s3.plain_requests import PlainBody, PlainRequests
+    from cloudknot.worker.s3.plain_requests import ArrivingBody, PlainRequests
     from cloudknot.worker.s3.range_file import Span
     from cloudknot.worker.wire.buffers import Pieces
 
@@ -287,7 +287,7 @@ class Door:
         self._answered = self._answered or data is not None
         return data
 
-    def open_quickly(self, bucket: str, key: str, span: Span) -> PlainBody | None:
+    def open_quickly(self, bucket: str, key: str, span: Span) -> ArrivingBody | None:
         """Return the same bytes as `read_quickly`, while they arrive."""
         body = self._plain_requests().open(bucket, key, span)
         self._answered = self._answered or body is not None

@@ -251,7 +251,7 @@ def _free_identity(content: str) -> str:
     return next(class_id for class_id in class_ids if tracked.get(class_id) not in _CALLER_CLASSES)
 
 
-def loads(data: bytes | memoryview | buffers.Received) -> Any:
+def loads(data: bytes | memoryview | buffers.ReceivedPickle) -> Any:
     """Unpickle a job's result, and leave the caller's own classes unchanged."""
     return buffers.loads(data, lambda pickled, **keywords: _Unpickler(io.BytesIO(pickled), **keywords).load())
 

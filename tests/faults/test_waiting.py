@@ -14,7 +14,7 @@ import cloudknot as ck
 from cloudknot.aws.door import Door
 from cloudknot.aws.outages import Outages
 from cloudknot.errors import CloudError, CredentialsError, JobCancelledError
-from cloudknot.run.collect.outage_timer import LONGEST_POLL, OutageTimer
+from cloudknot.run.collect.timers import LONGEST_POLL, OutageTimer
 from tests.faulty_cloud.plan import Faults
 from tests.helpers.waiting import LONG, until
 

@@ -22,7 +22,7 @@ from cloudknot.errors import (
     ResourceDoesNotExistException,
     ResourceExistsException,
 )
-from cloudknot.worker.s3.range_file import Body, RangeFile, Span, span_of
+from cloudknot.worker.s3.range_file import AnswerBody, RangeFile, Span, span_of
 from cloudknot.worker.s3.upload import ObjectName, Upload, encryption
 
 if TYPE_CHECKING:
@@ -151,13 +151,13 @@ class Storage:
         return self._range(key, start, end).buffered()
 
     def _range(self, key: str, start: int, end: int | None) -> RangeFile:
-        def request(span: Span) -> Body:
+        def request(span: Span) -> AnswerBody:
             # botocore takes several copies of each byte, and a plain request none.
             body = self._door.open_quickly(self.bucket, key, span)
             if body is not None:
                 return body
             try:
-                return cast(Body, self._s3.get_object(**self._name(key), **span)["Body"])
+                return cast(AnswerBody, self._s3.get_object(**self._name(key), **span)["Body"])
             except PermissionDeniedError as error:
                 found = self._missing_or(error, key)
                 if found is error:

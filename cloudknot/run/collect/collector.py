@@ -30,8 +30,8 @@ from cloudknot.run.collect.element_errors import brief, brief_damage, brief_endi
 from cloudknot.run.collect.element_table import CANCELLED, GIVEN_UP, LOST, ElementTable, Ended
 from cloudknot.run.collect.job_failures import Growth, never_runs_reason
 from cloudknot.run.collect.map_status import MapStatus
-from cloudknot.run.collect.outage_timer import OutageTimer
 from cloudknot.run.collect.pack_cache import Packs, submit
+from cloudknot.run.collect.timers import OutageTimer, PollTimer
 from cloudknot.run.collect.waiters import Callback, Waiters, notify, run_all
 from cloudknot.worker.wire.failure import ABSENT, DAMAGED
 from cloudknot.worker.wire.keys import Location
@@ -42,11 +42,6 @@ if TYPE_CHECKING:
     from cloudknot.run.collect.run_view import RunView
 
 
-# Seconds between polls. The pause grows with the time since the first poll, by `PAUSE_SHARE`: a long job needs no
-# quick polls. So a map ends 1.5 % late on average.
-SHORTEST_PAUSE = 0.05
-LONGEST_PAUSE = 10.0
-PAUSE_SHARE = 0.03
 BATCH_PAUSE = 0.25
 """Least seconds between two questions to Batch. Results are in S3, and Batch only knows of children without one."""
 MAX_PAGES = 10
@@ -242,17 +237,14 @@ class Collector:
         return ThreadPoolExecutor(self._max_threads, thread_name_prefix="cloudknot-fetch")
 
     def _look_until_complete(self, pool: ThreadPoolExecutor) -> None:
-        started = self._clock()
+        timer = PollTimer(self._count, self._clock)
         while not self._stop.is_set():
             begun = self._clock()
             self._poll_patiently(pool)
             self.status.update()
             if self.complete():
                 return
-            took, passed = self._clock() - begun, self._clock() - started
-            # At least five times as long as the poll took, so polls below 2 s take a sixth of the time at most.
-            pause = max(SHORTEST_PAUSE, 5 * took, passed * PAUSE_SHARE)
-            if self._pause(min(pause, LONGEST_PAUSE)):
+            if self._pause(timer.pause(begun, self._count - self._table.pending)):
                 return
 
     def _pause(self, seconds: float) -> bool:

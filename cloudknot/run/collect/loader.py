@@ -28,7 +28,7 @@ from cloudknot.run.collect.job_failures import Growth, out_of_memory, process_di
 from cloudknot.run.collect.pack_cache import Loaded, Packs, in_order, is_whole
 from cloudknot.run.collect.waiters import LOCK
 from cloudknot.worker.wire import by_value
-from cloudknot.worker.wire.buffers import Received
+from cloudknot.worker.wire.buffers import ReceivedPickle
 from cloudknot.worker.wire.failure import DAMAGED
 from cloudknot.worker.wire.keys import Location
 from cloudknot.worker.wire.seal import WRONG_CHECKSUM, DamagedError, UnusableError
@@ -248,7 +248,7 @@ class Loader:
         return value
 
 
-def load_value(payload: bytes | memoryview | Received | BinaryIO, python: str, place: Place) -> Any:
+def load_value(payload: bytes | memoryview | ReceivedPickle | BinaryIO, python: str, place: Place) -> Any:
     """Return the value in a payload that ``python`` pickled. Raises `ElementError` if this session cannot unpickle it.
 
     Raises `UnusableError` if the payload is damaged.
@@ -256,7 +256,7 @@ def load_value(payload: bytes | memoryview | Received | BinaryIO, python: str, p
     from cloudknot.program import pickling
 
     try:
-        if isinstance(payload, bytes | memoryview | Received):
+        if isinstance(payload, bytes | memoryview | ReceivedPickle):
             return by_value.loads(payload, python) if by_value.is_other(python) else pickling.loads(payload)
         return by_value.load(payload, python) if by_value.is_other(python) else pickling.load(payload)
     except (CloudknotError, UnusableError):

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, Protocol, TypeVar
 from cloudknot.aws.sdk import forks
 from cloudknot.run.collect.element_table import Part
 from cloudknot.worker.wire import by_value
-from cloudknot.worker.wire.buffers import Received
+from cloudknot.worker.wire.buffers import ReceivedPickle
 from cloudknot.worker.wire.by_value import is_other
 from cloudknot.worker.wire.failure import DAMAGED, Failure
 from cloudknot.worker.wire.keys import Location
@@ -174,7 +174,9 @@ class Packs:
     def _head(self, location: Location) -> Pack:
         return self._store.unpack(location, read_head(partial(self._store.read, location), location))
 
-    def payload(self, location: Location, size: int, position: int) -> tuple[memoryview | Received | BinaryIO, str]:
+    def payload(
+        self, location: Location, size: int, position: int
+    ) -> tuple[memoryview | ReceivedPickle | BinaryIO, str]:
         """Return a payload of a pack of about ``size`` bytes, and the Python that stored it.
 
         For a large pack, the payload was received into memory of its own, or is the file to read it from.
@@ -199,11 +201,11 @@ class Packs:
     def failure(self, location: Location, size: int, position: int) -> Failure:
         """Return the failure at a position of a pack of about ``size`` bytes. Raises `UnusableError` as `payload`."""
         payload, _ = self.payload(location, size, position)
-        if isinstance(payload, Received):
+        if isinstance(payload, ReceivedPickle):
             return Failure.from_bytes(payload.pickled)
         return Failure.from_bytes(bytes(payload) if isinstance(payload, memoryview) else payload.read())
 
-    def _open_single(self, location: Location) -> tuple[Received | BinaryIO, str] | None:
+    def _open_single(self, location: Location) -> tuple[ReceivedPickle | BinaryIO, str] | None:
         """Return the payload of a large pack with one element; None if it has more.
 
         One request reads its head and its payload. A large value usually has a pack of its own.

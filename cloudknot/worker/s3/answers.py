@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import IncompleteReadError
 from botocore.parsers import ResponseParserError, ResponseParserFactory
 
-from .plain_requests import is_from_aws
+from .origin import is_from_aws
 
 if TYPE_CHECKING:
     from botocore.awsrequest import AWSResponse

@@ -17,7 +17,7 @@ from ..wire.buffers import Pieces, Unreachable, Unreadable, size_of
 from .limits import CONNECT_TIMEOUT, READ_TIMEOUT
 from .owners import BucketOwners
 from .plain_requests import WORKER_AGENT, PlainRequests
-from .range_file import Body, RangeFile, Span, span_of
+from .range_file import AnswerBody, RangeFile, Span, span_of
 from .retries import NO_RETRIES, PRECONDITION_FAILED, Persistence, code_of, is_botocore_error, trouble_of
 from .server import server_of_client, server_of_variables
 
@@ -184,12 +184,12 @@ class S3:
         data = self.plain.get(bucket, key, span)
         return _persist(lambda: self._body_of_boto3(bucket, key, span).read()) if data is None else data
 
-    def _body(self, bucket: str, key: str, span: Span) -> Body:
+    def _body(self, bucket: str, key: str, span: Span) -> AnswerBody:
         body = self.plain.open(bucket, key, span)
         return self._body_of_boto3(bucket, key, span) if body is None else body
 
-    def _body_of_boto3(self, bucket: str, key: str, span: Span) -> Body:
-        return cast(Body, self.client.get_object(Bucket=bucket, Key=key, **span)["Body"])
+    def _body_of_boto3(self, bucket: str, key: str, span: Span) -> AnswerBody:
+        return cast(AnswerBody, self.client.get_object(Bucket=bucket, Key=key, **span)["Body"])
 
     def write(self, bucket: str, key: str, body: Pieces) -> bool:
         """Store an object, unless its key exists already. Return False if it does.

@@ -16,7 +16,7 @@ import select
 import socket
 import sys
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import TYPE_CHECKING
@@ -24,9 +24,10 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from ..wire.buffers import Pieces, size_of
 from .limits import CONNECT_TIMEOUT, READ_TIMEOUT
+from .origin import is_from_aws
 from .owners import HEADER, BucketOwners
 from .range_file import Span
-from .server import Server
+from .server import S3Server
 from .signature import UNSIGNED, sha256_of, signed_headers
 
 if TYPE_CHECKING:
@@ -51,12 +52,6 @@ REFUSALS = frozenset({301, 307, 400, 403})
 """Statuses that end this fast path. boto3 makes all further requests."""
 
 
-def is_from_aws(headers: Iterable[str]) -> bool:
-    """Return whether an answer with these names of headers is from AWS. Each answer names the id of its request."""
-    # S3 sends x-amz-request-id, other services send x-amzn-RequestId.
-    return any(name.lower().startswith("x-amz") for name in headers)
-
-
 class PlainRequests:
     """Requests to one S3 server, from any thread or forked process.
 
@@ -64,7 +59,7 @@ class PlainRequests:
 
     Parameters
     ----------
-    server : Server
+    server : S3Server
     agent : str
         The user agent.
     owners : BucketOwners
@@ -77,7 +72,7 @@ class PlainRequests:
 
     def __init__(
         self,
-        server: Server,
+        server: S3Server,
         agent: str,
         owners: BucketOwners,
         connect: Callable[[str], HTTPConnection] | None = None,
@@ -96,7 +91,7 @@ class PlainRequests:
         data = answer.read_all()
         return data if answer.status == (206 if span else 200) else None
 
-    def open(self, bucket: str, key: str, span: Span) -> PlainBody | None:
+    def open(self, bucket: str, key: str, span: Span) -> ArrivingBody | None:
         """Return the bytes ``span`` of an object as they arrive, or None if the caller should try GetObject."""
         answer = self._send("GET", bucket, key, _range_header(span))
         if answer is None or answer.status == (206 if span else 200):
@@ -145,7 +140,7 @@ class PlainRequests:
         headers: Mapping[str, str],
         body: Pieces = (),
         query: Mapping[str, str] | None = None,
-    ) -> PlainBody | None:
+    ) -> ArrivingBody | None:
         """Send a request. Return S3's answer, of which only the headers have been read, or None without one."""
         # The bucket goes into the path, so that all requests share the connections to one host.
         path = f"{self._path}/{bucket}/{quote(key, safe='/~')}"
@@ -166,7 +161,7 @@ class PlainRequests:
             return None
         if answer.status in REFUSALS:
             self._is_usable = False
-        return PlainBody(answer, connection, self._connections)
+        return ArrivingBody(answer, connection, self._connections)
 
     def _signed(
         self,
@@ -219,7 +214,7 @@ def _range_header(span: Span) -> dict[str, str]:
     return {"Range": span["Range"]} if span else {}
 
 
-class PlainBody:
+class ArrivingBody:
     """An answer of S3 whose body is read as it arrives. A connection whose answer was read is used again.
 
     Attributes

@@ -17,7 +17,7 @@ BUFFER_SIZE = 64 * 1024
 """Bytes of the buffer. Longer reads go past it, straight to the memory of the reader."""
 
 
-class Body(Protocol):
+class AnswerBody(Protocol):
     """The body of an answer: botocore's, or that of a plain request."""
 
     def read(self, size: int | None = None, /) -> bytes: ...
@@ -51,13 +51,13 @@ class RangeFile(io.RawIOBase):
 
     def __init__(
         self,
-        request: Callable[[Span], Body],
+        request: Callable[[Span], AnswerBody],
         persist: Callable[[Callable[[], bytes | int]], bytes | int],
         start: int = 0,
         end: int | None = None,
     ) -> None:
         self._request, self._persist, self._position, self._end = request, persist, start, end
-        self._body: Body | None = request(self._span())
+        self._body: AnswerBody | None = request(self._span())
 
     def _span(self) -> Span:
         """Return the bytes that have not been read yet."""
@@ -77,7 +77,7 @@ class RangeFile(io.RawIOBase):
     def readall(self) -> bytes:
         return cast(bytes, self._persist(lambda: self._read_on(lambda body: body.read(None))))
 
-    def _read_on(self, read: Callable[[Body], T]) -> T:
+    def _read_on(self, read: Callable[[AnswerBody], T]) -> T:
         if self._body is None:
             self._body = self._request(self._span())
         # The body is dropped before it is read, so that after an error the next try requests the rest anew.

@@ -49,7 +49,7 @@ class Credentials(Protocol):
     def token(self) -> str | None: ...
 
 
-class Key(NamedTuple):
+class SigningKey(NamedTuple):
     """A key, and the time at which it expires in seconds since 1970."""
 
     access_key: str
@@ -59,7 +59,7 @@ class Key(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Server:
+class S3Server:
     """A server that requests can reach.
 
     Attributes
@@ -92,7 +92,7 @@ class Server:
         return parts.scheme == "https" or parts.hostname in ("127.0.0.1", "::1", "localhost")
 
 
-def server_of_client(session: Session, client: S3Client) -> Server:
+def server_of_client(session: Session, client: S3Client) -> S3Server:
     """Return the server of a client of botocore. Uses only public names of botocore."""
     from botocore.httpsession import get_cert_path
     from botocore.utils import get_environ_proxies
@@ -118,10 +118,10 @@ def server_of_client(session: Session, client: S3Client) -> Server:
     if proxies is None:
         proxies = get_environ_proxies(url)
     needs_boto3 = bool(proxies.get(urlsplit(url).scheme) or certificate)
-    return Server(url, client.meta.region_name, credentials, certificates, not needs_boto3)
+    return S3Server(url, client.meta.region_name, credentials, certificates, not needs_boto3)
 
 
-def server_of_variables(variables: Mapping[str, str]) -> Server | None:
+def server_of_variables(variables: Mapping[str, str]) -> S3Server | None:
     """Return the server that the variables of a job name; None if only botocore can find out everything.
 
     Its credentials are those of the job's role, or a key in the variables.
@@ -136,12 +136,12 @@ def server_of_variables(variables: Mapping[str, str]) -> Server | None:
         return None
     access_key, secret_key = variables.get("AWS_ACCESS_KEY_ID"), variables.get("AWS_SECRET_ACCESS_KEY")
     if access_key and secret_key:
-        key = Key(access_key, secret_key, variables.get("AWS_SESSION_TOKEN"))
-        return Server(url, region, lambda: key)
+        key = SigningKey(access_key, secret_key, variables.get("AWS_SESSION_TOKEN"))
+        return S3Server(url, region, lambda: key)
     if access_key or secret_key or not all(variables.get(name) for name in _NAMED):
         return None
     address, token_file = (variables[name] for name in _NAMED)
-    return Server(url, region, RoleOfContainer(address, Path(token_file)).key) if _is_plain(address) else None
+    return S3Server(url, region, RoleOfContainer(address, Path(token_file)).key) if _is_plain(address) else None
 
 
 def _is_plain(address: str) -> bool:
@@ -156,15 +156,15 @@ class RoleOfContainer:
 
     def __init__(self, address: str, token_file: Path, clock: Callable[[], float] = time.time) -> None:
         self._address, self._token_file, self._clock = address, token_file, clock
-        self._key: Key | None = None
+        self._key: SigningKey | None = None
 
-    def key(self) -> Key | None:
+    def key(self) -> SigningKey | None:
         """Return a key that is valid for some time; None if it cannot be fetched now."""
         if self._key is None or self._key.expires - self._clock() < RENEWAL:
             self._key = self._fetch()
         return self._key
 
-    def _fetch(self) -> Key | None:
+    def _fetch(self) -> SigningKey | None:
         from http.client import HTTPConnection, HTTPException
 
         parts = urlsplit(self._address)
@@ -176,7 +176,9 @@ class RoleOfContainer:
             found = json.loads(answer.read())
             if answer.status != 200:
                 return None
-            return Key(found["AccessKeyId"], found["SecretAccessKey"], found["Token"], _seconds(found["Expiration"]))
+            return SigningKey(
+                found["AccessKeyId"], found["SecretAccessKey"], found["Token"], _seconds(found["Expiration"])
+            )
         except (OSError, HTTPException, ValueError, KeyError):
             return None
         finally:

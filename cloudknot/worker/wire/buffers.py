@@ -78,33 +78,33 @@ def size_of(pieces: Iterable[Buffer]) -> int:
 
 
 @dataclass(frozen=True)
-class Received:
+class ReceivedPickle:
     """A pickle whose large buffers lie in memory of their own, ready to become those of the unpickled objects."""
 
     pickled: bytes
     buffers: Sequence[bytearray]
 
 
-def receive(read: Callable[[int], bytearray], size: int) -> Received:
+def receive(read: Callable[[int], bytearray], size: int) -> ReceivedPickle:
     """Read the joined pieces of a `PieceFile`, ``size`` bytes in all. ``read`` returns the next bytes of a length.
 
     Raises ValueError if the pieces have another size.
     """
     head = read(min(_COUNT.size, size))
     if head[:4] != MAGIC or len(head) < _COUNT.size:
-        return Received(bytes(head + read(size - len(head))), ())
+        return ReceivedPickle(bytes(head + read(size - len(head))), ())
     _, count = _COUNT.unpack(head)
     left = size - len(head) - (count + 1) * _SIZE.size
     # Damaged sizes must not allocate more memory than there are bytes.
     sizes = [number for (number,) in _SIZE.iter_unpack(read((count + 1) * _SIZE.size))] if left >= 0 else []
     if not sizes or sum(sizes) != left:
         raise ValueError("The pieces of a pickle have another size.")
-    return Received(bytes(read(sizes[0])), [read(number) for number in sizes[1:]])
+    return ReceivedPickle(bytes(read(sizes[0])), [read(number) for number in sizes[1:]])
 
 
-def loads(data: Buffer | Received, unpickle: Callable[..., object] = pickle.loads) -> Any:
+def loads(data: Buffer | ReceivedPickle, unpickle: Callable[..., object] = pickle.loads) -> Any:
     """Unpickle the joined pieces of a `PieceFile`. ``unpickle`` takes the arguments of `pickle.loads`."""
-    if isinstance(data, Received):
+    if isinstance(data, ReceivedPickle):
         return unpickle(data.pickled, buffers=data.buffers)
     if data[:4] != MAGIC:
         return unpickle(data)

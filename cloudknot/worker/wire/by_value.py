@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, BinaryIO
 
 from . import buffers
-from .buffers import Buffer, Received
+from .buffers import Buffer, ReceivedPickle
 from .seal import UnusableError
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -77,7 +77,7 @@ def is_other(python: str) -> bool:
     return bool(python) and python != PYTHON
 
 
-def loads(data: Buffer | Received, python: str) -> Any:
+def loads(data: Buffer | ReceivedPickle, python: str) -> Any:
     """Unpickle data of the Python version ``python`` as `buffers.loads` does.
 
     Raises

@@ -19,7 +19,7 @@ from itertools import accumulate, pairwise
 from typing import BinaryIO, overload
 from zlib import crc32
 
-from .buffers import Pieces, Received, size_of
+from .buffers import Pieces, ReceivedPickle, size_of
 from .by_value import PYTHON
 from .failure import ABSENT, DAMAGED, UNREADABLE, VALUE
 from .keys import Location
@@ -302,7 +302,7 @@ class Pack(Sequence[Envelope]):
         """
         return verified(file, self._entry(self._count - 1)[-1], 0) if self.is_stream else file
 
-    def receive(self, file: BinaryIO) -> Received:
+    def receive(self, file: BinaryIO) -> ReceivedPickle:
         """Read the only payload, which is small enough for one checksum, from a file at its start.
 
         Raises `DamagedError` if it is not the payload that was stored.

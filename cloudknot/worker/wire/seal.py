@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from typing import BinaryIO, cast
 from zlib import crc32
 
-from .buffers import Buffer, Pieces, Received, receive, size_of
+from .buffers import Buffer, Pieces, ReceivedPickle, receive, size_of
 
 FORMAT = 2
 """The format of stored data that this version writes. Format 1 had no seals."""
@@ -106,7 +106,7 @@ def unsealed(record: Buffer, seed: int) -> memoryview:
     return payload
 
 
-def received(file: BinaryIO, size: int, seed: int) -> tuple[Received, int]:
+def received(file: BinaryIO, size: int, seed: int) -> tuple[ReceivedPickle, int]:
     """Read a pickle of ``size`` bytes from a buffered file. Return it with its checksum, which the caller compares.
 
     Each byte is read once, into the memory where it stays. Raises `DamagedError` if the pickle is incomplete.

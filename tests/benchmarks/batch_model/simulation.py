@@ -16,7 +16,7 @@ from typing import Any
 import simpy
 
 from cloudknot.deploy.job_definition import ATTEMPTS
-from cloudknot.run.collect.collector import LONGEST_PAUSE, PAUSE_SHARE, SHORTEST_PAUSE
+from cloudknot.run.collect.timers import LONGEST_PAUSE, PAUSE_SHARE, SHORTEST_PAUSE
 from cloudknot.worker.results import FIRST_INTERVAL, GROWTH, LONGEST_INTERVAL
 from tests.benchmarks.batch_model.constants import BatchConstants
 

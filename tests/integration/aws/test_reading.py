@@ -83,7 +83,9 @@ def test_fetch_returns_all_bytes_despite_faults(cloud, operations, faults):
     with FaultSwitches(cloud).on(faults) as switches:
         assert all(cloud.storage.fetch("long") == data for _ in range(20))
         injected = sum(switches.injected().values())
-    assert 0 < operations.count("GetObject") <= injected
+    assert injected > 0
+    # A request that fails is repeated as a plain one first.
+    assert operations.count("GetObject") <= injected
 
 
 def test_truncated_answer_returns_none(cloud, reads):

@@ -11,7 +11,7 @@ from botocore.session import Session
 
 from cloudknot.worker.s3.owners import BucketOwners
 from cloudknot.worker.s3.plain_requests import LARGEST_BODY, MAX_IDLE, SIGNED_BODY, PlainRequests, _Connections
-from cloudknot.worker.s3.server import Key, Server, server_of_client
+from cloudknot.worker.s3.server import S3Server, SigningKey, server_of_client
 
 OWNERS = BucketOwners(lambda: "123456789012")
 
@@ -164,7 +164,7 @@ class TakingConnections(Connections):
     ],
 )
 def test_large_body_is_sent_without_digest_only_where_no_network_can_change_it(url, is_sent):
-    server = Server(url, "eu-west-1", lambda: Key("AKIAIOSFODNN7EXAMPLE", "secret"))
+    server = S3Server(url, "eu-west-1", lambda: SigningKey("AKIAIOSFODNN7EXAMPLE", "secret"))
     taking = TakingConnections()
     requests = PlainRequests(server, "test", OWNERS, taking)
     pieces = [b"head", memoryview(bytes(SIGNED_BODY))]
@@ -184,7 +184,7 @@ def test_large_body_is_sent_without_digest_only_where_no_network_can_change_it(u
 
 def test_plain_requests_leave_bodies_to_boto3_that_are_sent_in_parts(session, connections):
     requests = PlainRequests(
-        Server("http://localhost", "eu-west-1", lambda: Key("a", "b")), "test", OWNERS, connections
+        S3Server("http://localhost", "eu-west-1", lambda: SigningKey("a", "b")), "test", OWNERS, connections
     )
     piece = bytes(LARGEST_BODY // 16)
     assert requests.put("bucket", "key", [piece] * 16 + [b"x"], {}) is None

@@ -3,11 +3,13 @@
 import asyncio
 import threading
 from concurrent.futures import CancelledError
+from itertools import pairwise
 
 import pytest
 
 from cloudknot.errors import BatchJobFailedError, CloudknotInputError, WorkerDiedError
 from cloudknot.run.collect.map_future import empty_map
+from cloudknot.run.collect.timers import PollTimer
 from tests.helpers.waiting import until
 from tests.unit.run.collect.fake_job import LONG, FakeJob, Odd, future_of, raise_on_two
 
@@ -194,3 +196,35 @@ def test_empty_map_supports_await_indexing_and_retry_but_not_reduce():
         future[0]
     with pytest.raises(CloudknotInputError, match="empty map"):
         future.reduce(sum)
+
+
+def polls(ends, took=0.01, count=None):
+    """Return the times of the polls until the last of some elements has been found."""
+    now = 0.0
+    timer, times = PollTimer(count or len(ends), lambda: now), []
+    while not times or sum(end <= times[-1] for end in ends) < len(ends):
+        begun, ended = now, sum(end <= now for end in ends)
+        times.append(now)
+        now += took
+        now += timer.pause(begun, ended)
+    return times
+
+
+def test_polls_meet_the_end_of_steady_elements():
+    """Without the rate, the pauses of 50 ms would find the last of them up to 50 ms late."""
+    for length in (0.31, 0.33, 0.47, 1.09):
+        ends = [length * (number + 1) / 40 for number in range(40)]
+        times = polls(ends)
+        assert times[-1] - ends[-1] <= 0.03
+        assert len(times) <= 12 + 20 * length
+
+
+def test_straggler_costs_few_polls():
+    steady = [0.01 * (number + 1) for number in range(1000)]
+    assert len(polls([*steady, 3600.0])) <= len(polls(steady)) + len(polls([3600.0])) + 20
+
+
+def test_pauses_without_ended_elements_grow_with_the_wait():
+    times = polls([1000.0])
+    assert times[1] - times[0] == pytest.approx(0.06)
+    assert max(later - earlier for earlier, later in pairwise(times)) == pytest.approx(10.01)
