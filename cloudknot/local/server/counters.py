@@ -11,6 +11,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 from wsgiref.types import StartResponse, WSGIEnvironment
 
+from cloudknot.local.iam.requests.objects import S3Request
+from cloudknot.local.iam.requests.received import received
 from cloudknot.worker.s3.owners import HEADER
 from cloudknot.worker.s3.plain_requests import WORKER_AGENT
 
@@ -20,19 +22,6 @@ if TYPE_CHECKING:
 _EXPECTED_OWNER = f"HTTP_{HEADER.upper().replace('-', '_')}"
 """The WSGI variable of the header with the expected owner."""
 Counts = dict[str, dict[str, tuple[int, int, int]]]
-
-_S3_OPERATIONS = (
-    # Method, part of the query, operation. The first match counts, so entries without a query come last.
-    ("GET", "list-type=", "ListObjectsV2"),
-    ("GET", "", "GetObject"),
-    ("HEAD", "", "HeadObject"),
-    ("PUT", "partNumber=", "UploadPart"),
-    ("PUT", "", "PutObject"),
-    ("POST", "uploads", "CreateMultipartUpload"),
-    ("POST", "uploadId=", "CompleteMultipartUpload"),
-    ("POST", "delete", "DeleteObjects"),
-    ("DELETE", "uploadId=", "AbortMultipartUpload"),
-)
 
 
 class Counters:
@@ -46,8 +35,8 @@ class Counters:
     def counting(self, environ: WSGIEnvironment, start_response: StartResponse, service: str) -> StartResponse:
         """Return a ``start_response`` that counts the request when it is answered."""
         from_worker = WORKER_AGENT in environ.get("HTTP_USER_AGENT", "")
-        name = f"{service}:{operation(environ, service)}"
-        received = int(environ.get("CONTENT_LENGTH") or 0)
+        name = f"{service}:{operation(environ)}"
+        length = int(environ.get("CONTENT_LENGTH") or 0)
 
         def counting_start_response(
             status: str, headers: list[tuple[str, str]], exc_info: OptExcInfo | None = None, /
@@ -57,7 +46,7 @@ class Counters:
                 count = self._counts[from_worker, name]
                 count[0] += 1
                 self._ownerless[name] += service == "s3" and _EXPECTED_OWNER not in environ
-                count[1] += received
+                count[1] += length
                 # An answer to HEAD announces a length, but has no body.
                 count[2] += 0 if environ["REQUEST_METHOD"] == "HEAD" else sent
             return start_response(status, headers, exc_info)
@@ -79,11 +68,10 @@ class Counters:
             }
 
 
-def operation(environ: WSGIEnvironment, service: str) -> str:
-    """Return AWS's name of a request's operation, as far as method, headers and URL show it."""
-    method, path, query = environ["REQUEST_METHOD"], environ["PATH_INFO"], environ.get("QUERY_STRING", "")
-    if service == "s3":
-        names = (name for verb, part, name in _S3_OPERATIONS if verb == method and part in query)
-        return next(names, method) if path.strip("/").count("/") or "list-type=" in query else f"{method} bucket"
-    target = environ.get("HTTP_X_AMZ_TARGET")
-    return str(target).rpartition(".")[2] if target else path.rpartition("/")[2] or method
+def operation(environ: WSGIEnvironment) -> str:
+    """Return AWS's name of a request's operation."""
+    target = received(environ).target
+    if isinstance(target, S3Request):
+        return target.operation.name
+    header = environ.get("HTTP_X_AMZ_TARGET")
+    return str(header).rpartition(".")[2] if header else environ["PATH_INFO"].rpartition("/")[2] or "POST"

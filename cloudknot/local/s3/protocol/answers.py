@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from cloudknot.local.wsgi import FileBody
 
 NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 _DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
+_SPECIAL = re.compile("[&<>\r]")
 _STATUSES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 
 
@@ -92,7 +94,7 @@ def elements(content: Mapping[str, object]) -> Iterator[str]:
 def escaped(text: str) -> str:
     """Return a text for XML."""
     # A parser of XML turns a carriage return into a line feed, unless it is written as a reference.
-    return escape(text, {"\r": "&#13;"})
+    return escape(text, {"\r": "&#13;"}) if _SPECIAL.search(text) else text
 
 
 @lru_cache(maxsize=1024)

@@ -163,7 +163,7 @@ def _attributes(item: ObjectVersion) -> str:
     storage = item.properties.headers.get("x-amz-storage-class", "STANDARD")
     return (
         f"<LastModified>{xml_time(int(item.modified))}</LastModified><ETag>&quot;{item.etag}&quot;</ETag>"
-        f"<Size>{item.size}</Size><StorageClass>{escaped(storage)}</StorageClass>"
+        f"<Size>{item.size}</Size><StorageClass>{storage}</StorageClass>"
     )
 
 

@@ -95,30 +95,30 @@ class Objects:
 
     def get_tags(self, request: S3Request, _: Incoming) -> Reply:
         """Answer GetObjectTagging."""
-        version = self._version(request)
+        version = self._described(request)
         return xml_reply("Tagging", tag_set(version.properties.tags), version_headers(version))
 
     def put_tags(self, request: S3Request, body: Incoming) -> Reply:
         """Answer PutObjectTagging."""
-        tags, version = tags_in(body.document(), MOST_TAGS), self._version(request)
+        tags, version = tags_in(body.document(), MOST_TAGS), self._described(request)
         self._store.set_tags(version, tags)
         return Reply(200, version_headers(version))
 
     def delete_tags(self, request: S3Request, _: Incoming) -> Reply:
         """Answer DeleteObjectTagging."""
-        version = self._version(request)
+        version = self._described(request)
         self._store.set_tags(version, {})
         return Reply(204, version_headers(version))
 
     def get_acl(self, request: S3Request, _: Incoming) -> Reply:
         """Answer GetObjectAcl."""
-        version = self._version(request)
+        version = self._described(request)
         return text_reply(access_control_list(self._store.bucket(request.bucket).owner), version_headers(version))
 
     def put_acl(self, request: S3Request, body: Incoming) -> Reply:
         """Answer PutObjectAcl."""
         check_acl(request, body.document(), self._store.bucket(request.bucket).owner)
-        return Reply(200, version_headers(self._version(request)))
+        return Reply(200, version_headers(self._described(request)))
 
     def attributes(self, request: S3Request, _: Incoming) -> Reply:
         """Answer GetObjectAttributes."""
@@ -184,6 +184,16 @@ class Objects:
 
     def _version(self, request: S3Request) -> ObjectVersion:
         return self._store.get(request.bucket, request.key, request.query.get("versionId") or None)
+
+    def _described(self, request: S3Request) -> ObjectVersion:
+        """Return the version that has tags and grants."""
+        try:
+            return self._version(request)
+        except S3Error as error:
+            # A delete marker has neither.
+            if error.marker:
+                raise S3Error("MethodNotAllowed", request.key, marker=error.marker) from error
+            raise
 
     def _data(self, version: ObjectVersion, start: int, end: int) -> bytes | FileBody:
         if version.content is not None:

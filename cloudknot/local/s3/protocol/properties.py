@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from urllib.parse import parse_qsl
 
@@ -34,6 +35,7 @@ _REFUSED = (
 _ACLS = frozenset({"", "private", "bucket-owner-full-control", "bucket-owner-read"})
 """The canned ACLs that give rights to the owner only. Buckets have no others by default."""
 _RESPONSE = "response-"
+_STORAGE_CLASS = re.compile("[A-Z_]+")
 
 
 def stored_properties(request: S3Request, checksum: Checksum | None = None) -> Properties:
@@ -49,8 +51,11 @@ def stored_properties(request: S3Request, checksum: Checksum | None = None) -> P
             message = f"A header you provided implies functionality that is not implemented: {name}"
             raise S3Error("NotImplemented", message=message, status=501)
     check_acl(request)
-    if found.get("x-amz-storage-class") == "STANDARD":
-        del found["x-amz-storage-class"]
+    storage = found.get("x-amz-storage-class", "STANDARD")
+    if not _STORAGE_CLASS.fullmatch(storage):
+        raise S3Error("InvalidStorageClass", message="The storage class you specified is not valid")
+    if storage == "STANDARD":
+        found.pop("x-amz-storage-class", None)
     if "content-encoding" in found:
         # The encoding of the transfer is no property of the object.
         encodings = [name.strip() for name in found.pop("content-encoding").split(",")]
