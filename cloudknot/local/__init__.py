@@ -1,13 +1,14 @@
 """The embedded cloud: AWS's API on this machine, for first steps and for tests.
 
-Only this folder imports moto and waitress. The client reaches it only through
-`cloudknot.aws.cloud.choose_cloud`, and a session on AWS loads none of these modules::
+Only this folder imports waitress. The client reaches it only through `cloudknot.aws.cloud.choose_cloud`, and a session
+on AWS loads none of these modules::
 
     this session       session/        LocalCloud: find the running cloud, start it, recover it, stop it
                        options, directory/  the user's options; the files in the cloud's directory
                        admin           requests to the cloud's own routes: status, stop, log
                        runners/images  write images as directories with virtual environments, and remove unused ones
-    server process     server/         HTTP, and the route of a request through the folders below to moto
+    server process     server/         HTTP, the route of a request through the folders below, and small services
+                       s3/             objects and buckets on the disk
                        iam/            signatures, keys, policies
                        batch/          jobs, job queues and compute environments
                        cloudformation/ stacks

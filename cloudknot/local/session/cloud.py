@@ -1,6 +1,6 @@
 """`LocalCloud`, the client of the embedded cloud. It connects to the running cloud of a directory, or starts one.
 
-This module must not import moto: the embedded cloud is another process, and is reached over HTTP as AWS is.
+The embedded cloud is another process, and is reached over HTTP as AWS is.
 """
 
 from __future__ import annotations
