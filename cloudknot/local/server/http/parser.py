@@ -38,6 +38,7 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
     body_rcv: FixedStreamReceiver | StreamedBody | None
     content_length: int
     completed: bool
+    query: str
 
     def __init__(self, adjustments: Adjustments, admit: Admit) -> None:
         super().__init__(adjustments)
