@@ -10,6 +10,7 @@ on AWS loads none of these modules::
     server process     server/         HTTP, the route of a request through the folders below, and small services
                        s3/             objects and buckets on the disk
                        iam/            signatures, keys, policies
+                       s3/             buckets and objects on the disk, and S3's protocol
                        batch/          jobs, job queues and compute environments
                        cloudformation/ stacks
                        runners/        attempts of jobs, as processes or as containers

@@ -40,6 +40,14 @@ LIST_KEYS = "/theirs?list-type=2"
 IDENTITY = "Action=GetCallerIdentity&Version=2011-06-15"
 CREATE_VPC = "Action=CreateVpc&Version=2016-11-15&CidrBlock=10.0.0.0/16"
 DELETE_THEIRS = b"<Delete><Object><Key>secret</Key></Object></Delete>"
+GROWING = b"".join(
+    [
+        b'<!DOCTYPE Delete [<!ENTITY e0 "k">',
+        *(b'<!ENTITY e%d "%s">' % (level, b"&e%d;" % (level - 1) * 10) for level in range(1, 10)),
+        b"]><Delete><Object><Key>&e9;</Key></Object></Delete>",
+    ]
+)
+"""A kilobyte of XML for a key of a gigabyte."""
 TAIL = ", X=/s3/aws4_request"
 
 
@@ -316,6 +324,19 @@ requests(
     "/mine?delete",
     body=b"<Delete><Objects><Object><Key>k</Key></Object></Objects><Object><key>k</key></Object></Delete>",
 )
+requests(
+    "copy of a part from another bucket",
+    "PUT",
+    "/mine/k?partNumber=1&uploadId=u",
+    ("X-Amz-Copy-Source", "/theirs/secret"),
+)
+requests("key of more than 1,024 bytes", "PUT", f"/mine/{'k' * 1025}", body=b"x")
+requests("token of a page that is no text", "GET", "/mine?list-type=2&continuation-token=////")
+requests("expected owner that is no account", "GET", "/mine/k", ("X-Amz-Expected-Bucket-Owner", "1"))
+requests("expected owner that is another account", "GET", "/mine/k", ("X-Amz-Expected-Bucket-Owner", "9" * 12))
+requests("list of keys that grows while it is parsed", "POST", "/mine?delete", body=GROWING)
+for configuration in ("website", "replication", "object-lock", "analytics&id=x", "renameObject"):
+    requests(f"operation that is not implemented: ?{configuration}", "PUT", f"/mine/k?{configuration}", body=b"x")
 for host in (
     "theirs.localhost",
     "theirs.127.0.0.1",
