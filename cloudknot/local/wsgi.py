@@ -10,6 +10,7 @@ import json
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, BinaryIO
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from xml.sax.saxutils import escape
@@ -24,20 +25,8 @@ BODY_LENGTH = "cloudknot.body_length"
 Answer = Mapping[str, object]
 """A JSON object as the content of an answer."""
 
-STATUSES = {
-    200: "200 OK",
-    204: "204 No Content",
-    400: "400 Bad Request",
-    403: "403 Forbidden",
-    404: "404 Not Found",
-    409: "409 Conflict",
-    412: "412 Precondition Failed",
-    413: "413 Content Too Large",
-    429: "429 Too Many Requests",
-    500: "500 Internal Server Error",
-    503: "503 Service Unavailable",
-    507: "507 Insufficient Storage",
-}
+STATUSES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
+"""The status lines by status."""
 _QUERY_SERVICES = frozenset({"autoscaling", "cloudformation", "elasticloadbalancing", "iam", "sns", "sts"})
 BLOCK = 1 << 20
 """Bytes of a file that are read at a time."""

@@ -10,17 +10,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import formatdate
 from functools import lru_cache
-from http import HTTPStatus
 from wsgiref.types import StartResponse
 from xml.sax.saxutils import escape
 
 from cloudknot.local.s3.errors import S3Error
-from cloudknot.local.wsgi import FileBody
+from cloudknot.local.wsgi import STATUSES, FileBody
 
 NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 _DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
 _SPECIAL = re.compile("[&<>\r]")
-_STATUSES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class Reply:
             length = len(body) if isinstance(body, bytes) else sum(part.length for part in body.segments)
         # Neither status has a body. With a length, a client would wait for one.
         lengths = [] if self.status in (204, 304) else [("Content-Length", str(length))]
-        start_response(_STATUSES[self.status], [*request_ids(), *self.headers, *lengths])
+        start_response(STATUSES[self.status], [*request_ids(), *self.headers, *lengths])
         if is_head or not length:
             if isinstance(body, FileBody):
                 body.close()
