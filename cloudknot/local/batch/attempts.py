@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from cloudknot.aws.batch import LOG_GROUP
-from cloudknot.local.batch.records import Attempt, ExitRule, Job, RetryStrategy, Task
+from cloudknot.local.batch.records import Attempt, ExitRule, Job, JobSpec, RetryStrategy, Task
 
 
 def next_task(job: Job, task_id: str) -> Task:
     """Return the task of a job's next attempt. The name of its log stream ends with ``task_id``."""
-    configuration = job.spec.container.get("logConfiguration")
-    logs = (configuration.get("options") if configuration else None) or {}
-    # The awslogs driver names a stream prefix/container/task id. Batch calls the only container of a job "default".
-    prefix = logs.get("awslogs-stream-prefix", job.spec.definition_name)
     return Task(
         id=task_id,
         image=job.spec.image,
         command=job.spec.command,
         # Batch's own variables come last, so that a job cannot set its own array index.
         environment=dict(job.spec.environment) | batch_variables(job),
-        log_stream=f"{prefix}/default/{task_id}",
-        log_group=logs.get("awslogs-group", LOG_GROUP),
+        log_stream=log_stream(job.spec, task_id),
+        log_group=_log_options(job.spec).get("awslogs-group", LOG_GROUP),
         vcpus=job.spec.vcpus,
         memory=int(job.spec.resources["MEMORY"]) if "MEMORY" in job.spec.resources else None,
         user=job.spec.container.get("user"),
         role=job.spec.container.get("jobRoleArn"),
         init=bool(job.spec.container.get("linuxParameters", {}).get("initProcessEnabled")),
     )
+
+
+def log_stream(spec: JobSpec, task_id: str) -> str:
+    """Return the name of a task's log stream."""
+    # The awslogs driver names a stream prefix/container/task id. Batch calls the only container of a job "default".
+    prefix = _log_options(spec).get("awslogs-stream-prefix", spec.definition_name)
+    return f"{prefix}/default/{task_id}"
+
+
+def _log_options(spec: JobSpec) -> Mapping[str, str]:
+    configuration = spec.container.get("logConfiguration")
+    return (configuration.get("options") if configuration else None) or {}
 
 
 def batch_variables(job: Job) -> dict[str, str]:

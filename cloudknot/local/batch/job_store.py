@@ -9,8 +9,10 @@ import json
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import asdict
+from operator import attrgetter
 from typing import Any
 
+from cloudknot.local.batch.attempts import log_stream
 from cloudknot.local.batch.records import (
     Attempt,
     Dependency,
@@ -44,6 +46,12 @@ INSERT INTO batch_jobs (number, id, queue, size, created, spec, status, stopped,
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _UPDATE_JOB = "UPDATE batch_jobs SET status = ?, stopped = ?, succeeded = ?, failed = ?, state = ? WHERE number = ?"
+_NAMES = ("status", "reason", "started", "stopped", "stop_reason", "cancelled", "terminated")
+_OF_JOB = attrgetter(*_NAMES)
+# Without the name of the log stream, which follows from the task.
+_OF_ATTEMPT = attrgetter("task_id", "started", "stopped", "exit_code", "reason", "status_reason")
+# `json.dumps` with these separators would make an encoder for each call.
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 _DELETE = (
     "DELETE FROM batch_children WHERE job IN (SELECT number FROM batch_jobs WHERE {condition})",
     "DELETE FROM batch_jobs WHERE {condition}",
@@ -162,23 +170,17 @@ def _changeable(job: Job) -> tuple[object, ...]:
 
 
 def _state(job: Job) -> str:
-    """Return the changeable part of a job as JSON. A list, because there are many."""
-    own = [job.status, job.reason, job.started, job.stopped, job.stop_reason, job.cancelled, job.terminated]
-    return json.dumps([*own, [_values(attempt) for attempt in job.attempts]], separators=(",", ":"))
-
-
-def _values(attempt: Attempt) -> list[object]:
-    # `dataclasses.astuple` takes ten times as long.
-    return [getattr(attempt, name) for name in Attempt.__slots__]
+    """Return the changeable part of a job as JSON. Lists without names, because there are many."""
+    return _encode((*_OF_JOB(job), [_OF_ATTEMPT(attempt) for attempt in job.attempts]))
 
 
 def _restore(job: Job, state: str) -> None:
     """Give a new job its stored state."""
-    status, job.reason, job.started, job.stopped, job.stop_reason, job.cancelled, job.terminated, *rest = json.loads(
-        state
-    )
+    status, *values, attempts = json.loads(state)
     job.status = Status(status)
-    job.attempts = [Attempt(*attempt) for attempt in rest[0]]
+    for name, value in zip(_NAMES[1:], values, strict=True):
+        setattr(job, name, value)
+    job.attempts = [Attempt(task_id, log_stream(job.spec, task_id), *rest) for task_id, *rest in attempts]
 
 
 def _spec(stored: dict[str, Any]) -> JobSpec:
