@@ -38,7 +38,7 @@ from cloudknot.local.s3.records import (
 from cloudknot.local.s3.storage import listing, uploads, versions
 from cloudknot.local.s3.storage.files import DataFiles, cut
 from cloudknot.local.s3.storage.lifecycle import Expiry, LifecycleRule, prefixes_of, rules_of
-from cloudknot.local.s3.storage.listing import Listing
+from cloudknot.local.s3.storage.listing import BucketView
 from cloudknot.local.s3.storage.schema import SCHEMA, bucket_named, text_of
 from cloudknot.local.s3.storage.upkeep import check_files
 from cloudknot.local.s3.storage.versions import Freed
@@ -231,7 +231,7 @@ class ObjectStore:
     ) -> ObjectPage:
         """Return the latest versions after a key or prefix, in the order of UTF-8 bytes, without delete markers."""
         with self._database.reading() as connection:
-            place = Listing(bucket_named(connection, bucket), prefix, delimiter, limit)
+            place = BucketView(bucket_named(connection, bucket), prefix, delimiter, limit)
             return listing.objects(connection, place, after)
 
     def versions(
@@ -245,7 +245,7 @@ class ObjectStore:
     ) -> ObjectPage:
         """Return versions and delete markers in the order of their keys, for each key from the newest."""
         with self._database.reading() as connection:
-            place = Listing(bucket_named(connection, bucket), prefix, delimiter, limit)
+            place = BucketView(bucket_named(connection, bucket), prefix, delimiter, limit)
             return listing.versions(connection, place, key_marker, version_marker)
 
     def delete(self, bucket: str, key: str, version: str | None = None, condition: Condition = ANY) -> Deleted:
@@ -327,7 +327,7 @@ class ObjectStore:
     ) -> UploadPage:
         """Return the uploads in progress in the order of their keys, then of their start."""
         with self._database.reading() as connection:
-            place = Listing(bucket_named(connection, bucket), prefix, delimiter, limit)
+            place = BucketView(bucket_named(connection, bucket), prefix, delimiter, limit)
             return listing.uploads(connection, place, key_marker, id_marker)
 
     def complete(

@@ -34,7 +34,7 @@ _REST_OF_UPLOADS = (
 )
 
 
-class Listing(NamedTuple):
+class BucketView(NamedTuple):
     """The part of a bucket that a listing shows."""
 
     bucket: StoredBucket
@@ -43,20 +43,20 @@ class Listing(NamedTuple):
     limit: int = 1000
 
 
-def objects(connection: sqlite3.Connection, place: Listing, after: str) -> ObjectPage:
+def objects(connection: sqlite3.Connection, place: BucketView, after: str) -> ObjectPage:
     """Return a page of the latest versions after a key or prefix."""
     page, has_more = _page(_entries(_scan(connection, _OBJECTS, place), place, after), place.limit)
     return ObjectPage(_versions(place, page), _prefixes(page), _markers(page, has_more)[0])
 
 
-def versions(connection: sqlite3.Connection, place: Listing, key: str, version: str) -> ObjectPage:
+def versions(connection: sqlite3.Connection, place: BucketView, key: str, version: str) -> ObjectPage:
     """Return a page of versions and delete markers after a version of a key."""
     entries = _entries_after(connection, (_VERSIONS, _REST_OF_VERSIONS), place, key, version)
     page, has_more = _page(entries, place.limit)
     return ObjectPage(_versions(place, page), _prefixes(page), *_markers(page, has_more))
 
 
-def uploads(connection: sqlite3.Connection, place: Listing, key: str, name: str) -> UploadPage:
+def uploads(connection: sqlite3.Connection, place: BucketView, key: str, name: str) -> UploadPage:
     """Return a page of the uploads in progress after an upload of a key."""
     entries = _entries_after(connection, (_UPLOADS, _REST_OF_UPLOADS), place, key, name)
     page, has_more = _page(entries, place.limit)
@@ -64,7 +64,7 @@ def uploads(connection: sqlite3.Connection, place: Listing, key: str, name: str)
     return UploadPage(found, _prefixes(page), *_markers(page, has_more))
 
 
-def _scan(connection: sqlite3.Connection, statement: str, place: Listing) -> Scan:
+def _scan(connection: sqlite3.Connection, statement: str, place: BucketView) -> Scan:
     def scan(start: str) -> Generator[Row, None, None]:
         values = (place.bucket.row, start, successor(place.prefix))
         # Closed when the page is full: an open cursor would keep SQLite from reusing its log.
@@ -74,7 +74,7 @@ def _scan(connection: sqlite3.Connection, statement: str, place: Listing) -> Sca
     return scan
 
 
-def _entries(scan: Scan, place: Listing, after: str) -> Entries:
+def _entries(scan: Scan, place: BucketView, after: str) -> Entries:
     """Yield rows, and one common prefix for all rows below it, after a key or prefix."""
     start: str | bytes = place.prefix
     if after and after >= place.prefix:
@@ -86,7 +86,7 @@ def _entries(scan: Scan, place: Listing, after: str) -> Entries:
         start = yield from _until_common(scan(start), place)
 
 
-def _until_common(rows: Generator[Row, None, None], place: Listing) -> Generator[Entry, None, str | bytes]:
+def _until_common(rows: Generator[Row, None, None], place: BucketView) -> Generator[Entry, None, str | bytes]:
     """Yield rows and at most one common prefix. Return the value from which the scan goes on."""
     with closing(rows):
         for row in rows:
@@ -99,7 +99,7 @@ def _until_common(rows: Generator[Row, None, None], place: Listing) -> Generator
 
 
 def _entries_after(
-    connection: sqlite3.Connection, statements: tuple[str, str], place: Listing, key: str, name: str
+    connection: sqlite3.Connection, statements: tuple[str, str], place: BucketView, key: str, name: str
 ) -> Entries:
     """Yield entries after a key and a version or upload of that key."""
     statement, rest = statements
@@ -109,7 +109,7 @@ def _entries_after(
     yield from _entries(_scan(connection, statement, place), place, key)
 
 
-def _common(key: str, place: Listing) -> str:
+def _common(key: str, place: BucketView) -> str:
     """Return the common prefix that stands for a key, or an empty string."""
     if not place.delimiter or not key.startswith(place.prefix):
         return ""
@@ -128,7 +128,7 @@ def _page(entries: Entries, limit: int) -> tuple[list[Entry], bool]:
     return page, False
 
 
-def _versions(place: Listing, page: list[Entry]) -> tuple[ObjectVersion, ...]:
+def _versions(place: BucketView, page: list[Entry]) -> tuple[ObjectVersion, ...]:
     return tuple(version_of(place.bucket.name, entry) for entry in page if not isinstance(entry, str))
 
 
