@@ -116,10 +116,10 @@ class PreviousResults:
         keys, reach = self._keys, self._manifest.source_chunksize
         after, until = keys.output(max(0, first - reach), 0), keys.output(last + 1, 0)
         objects = self._s3.objects(keys.bucket, keys.outputs, after, until)
-        located = ((keys.parse_output(item["Key"]), item) for item in objects)
+        located = ((keys.parse_output(key), size) for key, size in objects)
         return [
-            Listed(location, item["Size"])
-            for location, item in located
+            Listed(location, size)
+            for location, size in located
             if location and location.fits(self._manifest.source_count, reach)
         ]
 

@@ -7,7 +7,7 @@ fork need not make its own. boto3 is imported when a request needs it, and most 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, BinaryIO, TypeVar, Unpack, cast
@@ -16,7 +16,7 @@ from ..wire import buffers
 from ..wire.buffers import Pieces, Unreachable, Unreadable, size_of
 from .limits import CONNECT_TIMEOUT, READ_TIMEOUT
 from .owners import BucketOwners
-from .plain_requests import WORKER_AGENT, PlainRequests
+from .plain_requests import WORKER_AGENT, ListedPage, PlainRequests
 from .range_file import AnswerBody, RangeFile, Span, span_of
 from .retries import NO_RETRIES, PRECONDITION_FAILED, Persistence, code_of, is_botocore_error, trouble_of
 from .server import server_of_client, server_of_variables
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from botocore.config import Config
     from botocore.session import Session
     from types_boto3_s3 import S3Client
-    from types_boto3_s3.type_defs import AbortMultipartUploadRequestTypeDef, ListObjectsV2RequestTypeDef, ObjectTypeDef
+    from types_boto3_s3.type_defs import AbortMultipartUploadRequestTypeDef, ListObjectsV2RequestTypeDef
 
 T = TypeVar("T")
 
@@ -249,19 +249,31 @@ class S3:
 
     def keys(self, bucket: str, prefix: str, after: str, until: str) -> list[str]:
         """Return the keys under ``prefix`` that sort after ``after`` and up to ``until``."""
-        return [item["Key"] for item in self.objects(bucket, prefix, after, until)]
+        return [key for key, _ in self.objects(bucket, prefix, after, until)]
 
-    def objects(self, bucket: str, prefix: str, after: str, until: str) -> list[ObjectTypeDef]:
-        """Return the ``Key``, ``Size`` and ``LastModified`` of the objects that `keys` would list."""
-        objects: list[ObjectTypeDef] = []
-        request: ListObjectsV2RequestTypeDef = {"Bucket": bucket, "Prefix": prefix, "StartAfter": after}
+    def objects(self, bucket: str, prefix: str, after: str, until: str) -> list[tuple[str, int]]:
+        """Return the keys that `keys` returns, each with the size of its object in bytes."""
+        objects: list[tuple[str, int]] = []
+        query = {"prefix": prefix, "start-after": after}
         while True:
-            page = self._persistent.list_objects_v2(**request)
-            for item in page.get("Contents", ()):
-                if item["Key"] > until:
-                    return objects
-                objects.append(item)
-            if not page.get("IsTruncated"):
-                return objects
             # Each page is a call of its own, so a retry repeats one page and not the listing.
-            request["ContinuationToken"] = page["NextContinuationToken"]
+            page = self.plain.list(bucket, query) or self._page_of_boto3(bucket, query)
+            for key, size in page.objects:
+                if key > until:
+                    return objects
+                objects.append((key, size))
+            if not page.token:
+                return objects
+            query["continuation-token"] = page.token
+
+    def _page_of_boto3(self, bucket: str, query: Mapping[str, str]) -> ListedPage:
+        request: ListObjectsV2RequestTypeDef = {
+            "Bucket": bucket,
+            "Prefix": query["prefix"],
+            "StartAfter": query["start-after"],
+        }
+        if token := query.get("continuation-token"):
+            request["ContinuationToken"] = token
+        page = self._persistent.list_objects_v2(**request)
+        objects = tuple((item["Key"], item["Size"]) for item in page.get("Contents", ()))
+        return ListedPage(objects, page["NextContinuationToken"] if page.get("IsTruncated") else "")

@@ -19,8 +19,8 @@ import weakref
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
-from typing import TYPE_CHECKING
-from urllib.parse import quote, urlencode, urlsplit
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from ..wire.buffers import Pieces, size_of
 from .limits import CONNECT_TIMEOUT, READ_TIMEOUT
@@ -32,6 +32,7 @@ from .signature import UNSIGNED, sha256_of, signed_headers
 
 if TYPE_CHECKING:
     import ssl
+    from xml.etree.ElementTree import Element
 
     from _typeshed import WriteableBuffer
 
@@ -45,6 +46,7 @@ WARM_UP = "cloudknot-warm-up"
 """The bucket of the request that warms a process up. It need not exist."""
 IMPATIENCE = 1.0
 """Seconds for a request that only saves others some time."""
+_XML = "{http://s3.amazonaws.com/doc/2006-03-01/}"
 MAX_IDLE = 64
 """Number of connections that are kept open."""
 # These statuses mean that the server refuses requests of this kind. Others concern one object or one moment.
@@ -115,6 +117,12 @@ class PlainRequests:
             return None
         return answer.etag
 
+    def list(self, bucket: str, query: Mapping[str, str]) -> ListedPage | None:
+        """Return a page of ListObjectsV2, or None if the caller should use boto3."""
+        answer = self._send("GET", bucket, "", {}, query={**query, "list-type": "2", "encoding-type": "url"})
+        data = None if answer is None else answer.read_all()
+        return _parsed_page(data) if answer is not None and answer.status == 200 and data is not None else None
+
     def warm_up(self) -> None:
         """Load the modules and credentials that a request needs, before this process forks. Leaves no connection."""
         # No account has this number. With the account of the credentials, the request would need STS.
@@ -143,7 +151,7 @@ class PlainRequests:
     ) -> ArrivingBody | None:
         """Send a request. Return S3's answer, of which only the headers have been read, or None without one."""
         # The bucket goes into the path, so that all requests share the connections to one host.
-        path = f"{self._path}/{bucket}/{quote(key, safe='/~')}"
+        path = f"{self._path}/{bucket}/{quote(key, safe='/~')}" if key else f"{self._path}/{bucket}"
         signed = self._signed(method, bucket, path, headers, body, query or {})
         connection = self._connection() if signed else None
         if signed is None or connection is None:
@@ -156,7 +164,8 @@ class PlainRequests:
             connection.close()
             return None
         # A login page is not by S3. boto3 sends the request again, and raises an error if that happens again.
-        if not is_from_aws(answer.headers.keys()) or (answer.status < 300 and "ETag" not in answer.headers):
+        is_object = bool(key) and answer.status < 300
+        if not is_from_aws(answer.headers.keys()) or (is_object and "ETag" not in answer.headers):
             connection.close()
             return None
         if answer.status in REFUSALS:
@@ -208,6 +217,37 @@ class PlainRequests:
 
         # All connections share the context, because loading it takes longer than a request.
         return ssl.create_default_context(cafile=self._server.certificates())
+
+
+class ListedPage(NamedTuple):
+    """A page of a listing: keys with their sizes in bytes, and the token of the next page; empty for the last one."""
+
+    objects: tuple[tuple[str, int], ...]
+    token: str
+
+
+def _parsed_page(data: bytes) -> ListedPage | None:
+    """Return the page in S3's answer, or None if it is not a complete one."""
+    from xml.etree import ElementTree
+
+    try:
+        root = ElementTree.fromstring(data)
+        if root.tag != f"{_XML}ListBucketResult":
+            return None
+        found = root.findall(f"{_XML}Contents")
+        objects = tuple((unquote(_text(item, "Key")), int(_text(item, "Size"))) for item in found)
+        token = _text(root, "NextContinuationToken") if _text(root, "IsTruncated") == "true" else ""
+        return ListedPage(objects, token) if len(objects) == int(_text(root, "KeyCount")) else None
+    except (ElementTree.ParseError, ValueError):
+        return None
+
+
+def _text(element: Element, name: str) -> str:
+    """Return the text of a part of an answer. Raises ValueError if it is missing."""
+    text = element.findtext(_XML + name)
+    if not text:
+        raise ValueError(f"the answer lacks {name}")
+    return text
 
 
 def _range_header(span: Span) -> dict[str, str]:

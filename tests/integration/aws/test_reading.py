@@ -95,6 +95,26 @@ def test_truncated_answer_returns_none(cloud, reads):
     assert reads.get(cloud.bucket, "half", {}) == bytes(100_000)
 
 
+def test_plain_listing_is_boto3s(cloud, reads):
+    keys = [f"listed/{name}" for name in ("a b", "c+d", "e%20f", "g&<h>", "ö", "z/z")]
+    for number, key in enumerate(keys):
+        cloud.storage.put(key, bytes(number))
+    found, query = [], {"prefix": "listed/", "start-after": "listed/a", "max-keys": "4"}
+    while True:
+        page = reads.list(cloud.bucket, query)
+        found.append(page.objects)
+        if not page.token:
+            break
+        query["continuation-token"] = page.token
+    assert [len(page) for page in found] == [4, 2]
+    expected = [(stored.key, stored.size) for page in cloud.storage.pages("listed/", "listed/a") for stored in page]
+    assert [item for page in found for item in page] == expected
+    assert sorted(keys) == [key for key, _ in expected]
+    assert reads.list(cloud.bucket, {"prefix": "no/such/"}).objects == ()
+    with FaultSwitches(cloud).on(Faults(truncated=1.0)):
+        assert reads.list(cloud.bucket, {"prefix": "listed/"}) is None
+
+
 @pytest.mark.parametrize("faults", [Faults(refused="AccessDenied"), Faults(expired=True)], ids=str)
 def test_refused_reader_sends_no_second_plain_request(cloud, reads, faults):
     cloud.storage.put("kept", b"x")
