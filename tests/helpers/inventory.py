@@ -46,12 +46,6 @@ def _endpoints(cloud):
             yield endpoint["VpcEndpointId"]
 
 
-def _clusters(cloud):
-    arns = cloud.call("ecs", "list_clusters")["clusterArns"]
-    clusters = cloud.call("ecs", "describe_clusters", clusters=arns)["clusters"] if arns else []
-    return [cluster["clusterName"] for cluster in clusters if cluster["status"] == "ACTIVE"]
-
-
 def _images(cloud):
     for repository in _names("ecr", "describe_repositories", "repositories", "repositoryName")(cloud):
         for page in cloud.pages("ecr", "list_images", repositoryName=repository):
@@ -93,7 +87,6 @@ KINDS = {
     "network interfaces": _names("ec2", "describe_network_interfaces", "NetworkInterfaces", "NetworkInterfaceId"),
     "repositories": _names("ecr", "describe_repositories", "repositories", "repositoryName"),
     "images": _images,
-    "clusters": _clusters,
     "compute environments": _names(
         "batch", "describe_compute_environments", "computeEnvironments", "computeEnvironmentName"
     ),
