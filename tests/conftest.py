@@ -28,7 +28,8 @@ DOCKER = {"docker_place", "in_containers", "machine"}
 # A test can be slow on a busy machine, and its function-scoped fixtures do not change between examples.
 QUIET = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
 settings.register_profile("test", derandomize=True, max_examples=30, **QUIET)
-settings.register_profile("more", max_examples=300, print_blob=True, **QUIET)
+# Fresh ones in each run, so that many runs together try thousands.
+settings.register_profile("more", max_examples=100, print_blob=True, **QUIET)
 settings.load_profile("test")
 
 

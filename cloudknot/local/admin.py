@@ -49,8 +49,6 @@ class CloudStatus:
     requests : mapping
         For ``"workers"`` and ``"others"``, by operation such as ``"s3:GetObject"``: the number of requests, the bytes
         received and the bytes sent.
-    ownerless : mapping
-        Number of requests to S3 that did not name the expected owner of the bucket, by operation.
     """
 
     endpoint: str
@@ -64,7 +62,6 @@ class CloudStatus:
     registry: str | None = None
     iam: bool = False
     requests: Mapping[str, Mapping[str, tuple[int, int, int]]] = field(default_factory=dict)
-    ownerless: Mapping[str, int] = field(default_factory=dict)
 
 
 def status(directory: Path) -> CloudStatus | None:
@@ -84,7 +81,6 @@ def status(directory: Path) -> CloudStatus | None:
         "registry",
         "iam",
         "requests",
-        "ownerless",
     )
     return CloudStatus(directory=directory, **{name: answer[name] for name in names if name in answer})
 

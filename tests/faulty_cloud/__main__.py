@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+import threading
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -14,6 +16,7 @@ from cloudknot.local.iam.requests.objects import S3Request
 from cloudknot.local.iam.requests.received import received
 from cloudknot.local.server.__main__ import Server, main
 from cloudknot.local.wsgi import FileBody, send
+from cloudknot.worker.s3.owners import HEADER
 from tests.faulty_cloud.faulty_runner import FaultyRunner
 from tests.faulty_cloud.injector import Injector
 from tests.faulty_cloud.route import FAULTS_PATH, FaultRoute
@@ -21,15 +24,21 @@ from tests.faulty_cloud.route import FAULTS_PATH, FaultRoute
 ACCOUNT_HEADER = "HTTP_X_CLOUDKNOT_ACCOUNT"
 """The WSGI variable of the header with the number of the account for which a bucket is created."""
 
+OWNER_HEADER = f"HTTP_{HEADER.upper().replace('-', '_')}"
+"""The WSGI variable of the header with the owner whom a client expects."""
+
 
 class FaultyServer(Server):
     """The server of the embedded cloud, with faults in front of its services and of its runner.
 
-    It also creates buckets for other accounts, which are open to all accounts, as those of an attacker would be.
+    It also creates buckets for other accounts, which are open to all accounts, as those of an attacker would be, and
+    counts the requests to S3 that do not name the owner whom they expect.
     """
 
     def __init__(self, options: argparse.Namespace, scratch: Path) -> None:
         self._injector = Injector()
+        self._ownerless: Counter[str] = Counter()
+        self._lock = threading.Lock()
         super().__init__(options, scratch)
 
     def runner(self, scratch: Path, registry: Registry | None) -> Runner:
@@ -42,12 +51,15 @@ class FaultyServer(Server):
             if account and isinstance(request, S3Request) and request.operation.name == "CreateBucket":
                 self._store.create_bucket(request.bucket, account)
                 return send(start_response, b"")
+            if isinstance(request, S3Request) and OWNER_HEADER not in environ:
+                with self._lock:
+                    self._ownerless[request.operation.name] += 1
             return self._injector.answer(environ, start_response, services)
 
         return answer
 
     def routes(self) -> Mapping[str, WSGIApplication]:
-        route = FaultRoute(self._injector, self._faulty_runner, self._batch.forget)
+        route = FaultRoute(self._injector, self._faulty_runner, self._batch.forget, self._ownerless)
         return {**super().routes(), FAULTS_PATH: route}
 
     def _stored(self, path: str) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from cloudknot.errors import CloudknotInputError
@@ -27,10 +27,19 @@ class FaultRoute:
         Injects faults into attempts.
     forget : callable
         Removes a job from Batch, by its id.
+    ownerless : mapping
+        The numbers of requests to S3 that named no owner, by operation.
     """
 
-    def __init__(self, injector: Injector, runner: FaultyRunner, forget: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        injector: Injector,
+        runner: FaultyRunner,
+        forget: Callable[[str], None],
+        ownerless: Mapping[str, int],
+    ) -> None:
         self._injector, self._runner, self._forget = injector, runner, forget
+        self._ownerless = ownerless
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         try:
@@ -61,4 +70,4 @@ class FaultRoute:
                 self._injector.count("forgotten")
         except (CloudknotInputError, TypeError, KeyError, ValueError) as error:
             raise ClientException(f"The request for faults is not valid: {error}") from error
-        return {"injected": self._injector.counts()}
+        return {"injected": self._injector.counts(), "ownerless": dict(self._ownerless)}

@@ -59,6 +59,10 @@ class FaultSwitches:
         """Return the number of injections of each fault since the last change of faults."""
         return dict(self._ask({})["injected"])
 
+    def ownerless(self) -> dict[str, int]:
+        """Return the numbers of requests to S3 that did not name the expected owner of the bucket, by operation."""
+        return dict(self._ask({})["ownerless"])
+
     def kill(self, job_id: str, how: str = "host") -> None:
         """Kill the running attempt of a job or child job. ``how`` is that of `Kill`."""
         self._ask({"kill": {"job": job_id, "how": Kill(how).how}})

@@ -122,5 +122,4 @@ class Application:
     def _status(self) -> wsgi.Answer:
         uptime = time.monotonic() - self._started
         counts = {"jobs": self._batch.counts(), "requests": self._counters.counts()}
-        counts["ownerless"] = self._counters.without_owner()
         return {**self._constants, "uptime": uptime, "idle": self.idle, **counts}

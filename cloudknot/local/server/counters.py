@@ -6,21 +6,18 @@ They measure the cost of a map, including its jobs. AWS offers no such numbers: 
 from __future__ import annotations
 
 import threading
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from cloudknot.local.iam.requests.objects import S3Request
 from cloudknot.local.iam.requests.received import received
-from cloudknot.worker.s3.owners import HEADER
 from cloudknot.worker.s3.plain_requests import WORKER_AGENT
 
 if TYPE_CHECKING:
     from _typeshed import OptExcInfo
 
-_EXPECTED_OWNER = f"HTTP_{HEADER.upper().replace('-', '_')}"
-"""The WSGI variable of the header with the expected owner."""
 Counts = dict[str, dict[str, tuple[int, int, int]]]
 
 
@@ -30,7 +27,6 @@ class Counters:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._counts: dict[tuple[bool, str], list[int]] = defaultdict(lambda: [0, 0, 0])
-        self._ownerless: Counter[str] = Counter()
 
     def counting(self, environ: WSGIEnvironment, start_response: StartResponse, service: str) -> StartResponse:
         """Return a ``start_response`` that counts the request when it is answered."""
@@ -45,18 +41,12 @@ class Counters:
             with self._lock:
                 count = self._counts[from_worker, name]
                 count[0] += 1
-                self._ownerless[name] += service == "s3" and _EXPECTED_OWNER not in environ
                 count[1] += length
                 # An answer to HEAD announces a length, but has no body.
                 count[2] += 0 if environ["REQUEST_METHOD"] == "HEAD" else sent
             return start_response(status, headers, exc_info)
 
         return counting_start_response
-
-    def without_owner(self) -> dict[str, int]:
-        """Return the number of requests to S3 that did not name the expected owner of the bucket, by operation."""
-        with self._lock:
-            return {name: number for name, number in sorted(self._ownerless.items()) if number}
 
     def counts(self) -> Counts:
         """Return, for ``"workers"`` and ``"others"``, the requests, bytes received and bytes sent by operation."""

@@ -75,7 +75,7 @@ def store(job, case, packs):
         job.store(Location(first, number), *envelopes)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=settings().max_examples * 2)
 @given(cases())
 def test_element_ends_as_plain_call_does_or_dies_with_its_child(case):
     job = FakeJob(case.behave, range(case.count), case.chunksize)

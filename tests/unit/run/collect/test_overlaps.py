@@ -284,14 +284,14 @@ def attempts(draw, count, number, last):
     return Attempt(number=number, last=last, failing=draw(some), stores_after=draw(some), large=draw(some))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=settings().max_examples * 3)
 @given(st.data(), st.integers(1, 7), st.integers(2, 4), st.booleans())
 def test_all_readers_have_same_outcome_at_any_moment(data, count, number, is_retried):
     check_readers(data, count, number, is_retried)
 
 
 @pytest.mark.more
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=settings().max_examples * 10)
 @given(st.data(), st.integers(1, 7), st.integers(2, 4), st.booleans())
 def test_all_readers_have_same_outcome_at_any_moment_of_many_maps(data, count, number, is_retried):
     check_readers(data, count, number, is_retried)

@@ -115,7 +115,7 @@ STRETCHES = st.lists(st.tuples(st.integers(0, 3), st.integers(1, 5)), max_size=8
 """Pairs: a position among the waiting calls, and the number of requests that it sends in a row."""
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=settings().max_examples * 4)
 @given(STRETCHES, st.integers(1, 2), st.sampled_from(["a", "aa", "ab"]))
 @example([(1, 2), (0, 5), (1, 3)], 1, "aa")
 def test_claimed_object_survives_concurrent_release_by_other_runs(stretches, users, leaving):
