@@ -6,7 +6,7 @@ from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 
-LOCAL = ["moto[server]>=5.2", "waitress>=3.0.1"]
+LOCAL = ["cryptography>=42", "moto>=5.2", "waitress>=3.0.1"]
 PLOTS = ["matplotlib>=3.8"]
 
 setup(
@@ -43,6 +43,7 @@ setup(
             *LOCAL,
             "cfn-lint>=1.40",
             "hypothesis>=6.100",
+            "moto[server]>=5.2",
             "ipykernel>=6.29",
             "mypy>=1.11",
             "nbclient>=0.10",

@@ -13,6 +13,7 @@ from xml.sax.saxutils import escape
 from cloudknot.aws.door import Door
 from cloudknot.local.cloudformation.deployment import Deployment, check, run
 from cloudknot.local.cloudformation.records import DELETED, Resource, StackRecord, StackSpec, ValidationError
+from cloudknot.local.cloudformation.stack_store import StackStore
 from cloudknot.local.cloudformation.template import load, parameter_values
 
 PAGE_SIZE = 100
@@ -28,6 +29,8 @@ class CloudFormation:
 
     Parameters
     ----------
+    store : StackStore
+        Keeps the stacks.
     door : callable
         ``door(access_key)`` returns a `Door` that makes calls as the owner of the key.
     account, region : str
@@ -37,6 +40,7 @@ class CloudFormation:
 
     def __init__(
         self,
+        store: StackStore,
         door: Callable[[str], Door],
         account: str,
         region: str,
@@ -44,7 +48,8 @@ class CloudFormation:
     ) -> None:
         self._door, self._is_owner = door, is_owner
         self._account, self._region = account, region
-        self._stacks: dict[str, StackRecord] = {}
+        self._store = store
+        self._stacks = store.load()
         self._lock = threading.Lock()
         self._actions = {
             "CreateStack": self._create_stack,
@@ -59,6 +64,16 @@ class CloudFormation:
             "GetTemplate": self._get_template,
             "ValidateTemplate": self._validate_template,
         }
+
+    def start(self) -> None:
+        """Finish the operations that the end of the last server has interrupted, or roll them back."""
+        for record in list(self._stacks.values()):
+            if record.status.endswith("_IN_PROGRESS"):
+                self._start_work(record, partial(self._resume, self._deployment(record, record.access_key)))
+
+    def _resume(self, deployment: Deployment) -> None:
+        deployment.finish_creation()
+        deployment.resume()
 
     def respond(self, body: bytes, access_key: str) -> bytes:
         """Return the body of the answer to a request. Raise `ValidationError` for a refused one."""
@@ -81,7 +96,7 @@ class CloudFormation:
             if existing_stack is not None:
                 raise ValidationError(f"Stack [{name}] already exists", "AlreadyExistsException")
             stack_id = f"arn:aws:cloudformation:{self._region}:{self._account}:stack/{name}/{uuid.uuid4()}"
-            record = StackRecord(name, stack_id, spec)
+            record = StackRecord(name, stack_id, spec, access_key=access_key, save=self._store.save)
             check(spec, self._pseudo_parameters(record))
             record.set_status("CREATE_IN_PROGRESS", "User Initiated")
             self._stacks[stack_id] = record
@@ -99,6 +114,7 @@ class CloudFormation:
             deployment = self._deployment(record, access_key)
             if not deployment.has_changes(spec):
                 raise ValidationError("No updates are to be performed.")
+            record.access_key = access_key
             record.set_status("UPDATE_IN_PROGRESS", "User Initiated")
         self._start_work(record, partial(deployment.update, spec))
         return {"StackId": record.id}
@@ -108,6 +124,7 @@ class CloudFormation:
         with record.lock:
             if record.status != "UPDATE_ROLLBACK_FAILED":
                 raise ValidationError(f"Stack:{record.id} is in {record.status} state and can not be rolled back.")
+            record.access_key = access_key
             record.set_status("UPDATE_ROLLBACK_IN_PROGRESS", "User Initiated")
         skipped = set(_members(form, "ResourcesToSkip").values())
         self._start_work(record, partial(self._deployment(record, access_key).continue_rollback, skipped))
@@ -124,7 +141,7 @@ class CloudFormation:
             if record.status.startswith(("UPDATE", "ROLLBACK")) and record.status.endswith("_IN_PROGRESS"):
                 raise ValidationError(f"Stack [{record.name}] cannot be deleted while in status {record.status}")
             # A creation in progress looks at this before each resource, and leaves the rest to the deletion.
-            record.deletion_requested = True
+            record.deletion_requested, record.access_key = True, access_key
             record.set_status("DELETE_IN_PROGRESS", "User Initiated")
         self._start_work(record, self._deployment(record, access_key).delete)
         return {}

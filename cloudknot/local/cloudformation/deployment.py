@@ -7,6 +7,7 @@ They handle resources in AWS's order and report the same events (CloudFormation 
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -17,12 +18,14 @@ from cloudknot.aws.door import Door
 from cloudknot.local.cloudformation.reads import reads
 from cloudknot.local.cloudformation.records import (
     DELETED,
+    Creation,
     Properties,
     Resource,
     ResourceDeclaration,
     ResourceError,
     StackRecord,
     StackSpec,
+    UndoStep,
     ValidationError,
 )
 from cloudknot.local.cloudformation.resource_types import RESOURCE_TYPES, ResourceType, UpdatableType
@@ -69,10 +72,6 @@ def _dependencies(resource: ResourceDeclaration) -> list[str]:
     return [*([explicit] if isinstance(explicit, str) else explicit), *references(resource.get("Properties", {}))]
 
 
-UndoStep = tuple[str, Callable[["Deployment"], None]]
-"""A logical id, and a function that restores the resource with the key of another operation on the stack."""
-
-
 class Deployment:
     """One operation on a stack.
 
@@ -98,6 +97,9 @@ class Deployment:
         with self._record.work:
             try:
                 for name in self._active(self._record.spec):
+                    # The creation of a stack goes on after the end of the server.
+                    if name in self._record.resources:
+                        continue
                     # The thread of the deletion waits for `record.work`, and deletes the resources created so far.
                     if self._record.deletion_requested:
                         return
@@ -118,8 +120,10 @@ class Deployment:
     def _roll_back_creation(self, error: ResourceError) -> None:
         names = error.args[1] if len(error.args) > 1 else ""
         reason = f"The following resource(s) failed to create: [{names}]. Rollback requested by user."
-        if not self._set_status("ROLLBACK_IN_PROGRESS", reason):
-            return
+        if self._set_status("ROLLBACK_IN_PROGRESS", reason):
+            self._delete_created()
+
+    def _delete_created(self) -> None:
         # RetainExceptOnCreate keeps a resource in every deletion but this one.
         remaining = self._delete_all(self._record.resources.values(), retained=("Retain",))
         self._record.set_status("ROLLBACK_FAILED" if remaining else "ROLLBACK_COMPLETE", _failed_to_delete(remaining))
@@ -148,8 +152,9 @@ class Deployment:
 
     def update(self, spec: StackSpec) -> None:
         """Create, change and replace resources. If one fails, restore the previous state."""
-        undo = self._record.rollback = []
-        replaced: list[Resource] = []
+        undo, replaced = self._record.rollback, self._record.superseded
+        undo.clear()
+        replaced.clear()
         with self._record.work:
             try:
                 active = self._active(spec)
@@ -161,10 +166,58 @@ class Deployment:
                 return
             self._record.spec, self._record.outputs, self._record.updated = spec, outputs, datetime.now(UTC)
             # Deletions come last, after the last step that can fail: a deleted resource could not be restored.
-            self._record.set_status("UPDATE_COMPLETE_CLEANUP_IN_PROGRESS")
             removed = [resource for name, resource in self._record.resources.items() if name not in active]
-            self._delete_all([*removed, *replaced], retained=("Retain", "RetainExceptOnCreate"))
-            self._record.set_status("UPDATE_COMPLETE")
+            self._record.superseded = [*removed, *replaced]
+            self._record.set_status("UPDATE_COMPLETE_CLEANUP_IN_PROGRESS")
+            self._clean_up()
+
+    def _clean_up(self) -> None:
+        """Delete the resources that an update has removed or replaced."""
+        self._delete_all(self._record.superseded, retained=("Retain", "RetainExceptOnCreate"))
+        self._record.superseded = []
+        self._record.set_status("UPDATE_COMPLETE")
+
+    def resume(self) -> None:
+        """Finish an operation that the end of the server has interrupted, or roll it back."""
+        status = self._record.status
+        if status == "CREATE_IN_PROGRESS":
+            self.create()
+        elif status == "DELETE_IN_PROGRESS":
+            self.delete()
+        elif status == "ROLLBACK_IN_PROGRESS":
+            with self._record.work:
+                self._delete_created()
+        elif status == "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS":
+            with self._record.work:
+                self._clean_up()
+        elif status == "UPDATE_IN_PROGRESS":
+            with self._record.work:
+                self._roll_back_update(ResourceError("The embedded cloud ended during the update"))
+        else:
+            self.continue_rollback(frozenset())
+
+    def finish_creation(self) -> None:
+        """Delete the resource whose creation the end of the server has interrupted."""
+        # Its calls so far are repeated first, by which the services report what they made.
+        begun = self._record.creation
+        if begun is None:
+            return
+        kind = RESOURCE_TYPES[begun.kind]
+        services = Services(self._door, self._record.name, begun.logical_id, begun.token)
+        made = Resource(
+            begun.logical_id, begun.kind, begun.properties, kind.planned_id(services, begun.properties), {}
+        )
+        try:
+            if made.physical_id:
+                kind.delete(services, made)
+            else:
+                created = kind.create(services, begun.properties)
+                kind.delete(services, replace(made, physical_id=created.physical_id, attributes=created.attributes))
+        except ResourceError as error:
+            if services.created is not None:
+                self._delete_partial(replace(made, physical_id=services.created.physical_id))
+            logging.getLogger(__name__).warning("The resource %s was not cleaned up: %s", begun.logical_id, error)
+        self._record.creation = None
 
     def _roll_back_update(self, error: ResourceError) -> None:
         names = error.args[1] if len(error.args) > 1 else ""
@@ -181,12 +234,17 @@ class Deployment:
         steps = self._record.rollback
         try:
             while steps:
-                name, step = steps[-1]
-                if name in skipped:
-                    self._record.set_resource_status(self._record.resources[name], "UPDATE_COMPLETE")
-                else:
-                    step(self)
+                step = steps[-1]
+                if step.logical_id in skipped:
+                    self._record.set_resource_status(self._record.resources[step.logical_id], "UPDATE_COMPLETE")
+                elif step.created is not None:
+                    self._restore(step.created, step.before)
+                elif step.before is not None:
+                    kind = RESOURCE_TYPES[step.before.kind]
+                    assert isinstance(kind, UpdatableType)
+                    self._update_in_place(kind, step.before, step.before.properties)
                 steps.pop()
+                self._record.save(self._record)
         except ResourceError as error:
             self._record.set_status("UPDATE_ROLLBACK_FAILED", str(error.args[0]))
         else:
@@ -197,7 +255,8 @@ class Deployment:
         before = self._record.resources.get(name)
         if before is None:
             created = self._create_resource(name, spec)
-            undo.append((name, lambda deployment: deployment._restore(created, None)))
+            undo.append(UndoStep(name, created, None))
+            self._record.save(self._record)
             return
         properties = self._properties(name, spec)
         if properties == before.properties:
@@ -208,16 +267,17 @@ class Deployment:
         }
         if isinstance(kind, UpdatableType) and changed <= kind.in_place:
             # Appended before the change, because an update that fails may have been applied in part.
-            undo.append((name, lambda deployment: deployment._update_in_place(kind, before, before.properties)))
+            undo.append(UndoStep(name, None, before))
             self._update_in_place(kind, before, properties)
             return
         # The replacement exists beside the old resource for a while, and two resources cannot have the same name.
         if kind.name in properties and kind.name not in changed and not kind.has_revisions:
             self._fail(before, "UPDATE_FAILED", CUSTOM_NAMED.format(name=properties[kind.name]))
         created = self._create_resource(name, spec, "UPDATE")
-        undo.append((name, lambda deployment: deployment._restore(created, before)))
+        undo.append(UndoStep(name, created, before))
         if not kind.outlives_replacement(before.properties):
             replaced.append(before)
+        self._record.save(self._record)
 
     def _update_in_place(self, kind: UpdatableType, before: Resource, properties: Properties) -> None:
         current = self._record.resources[before.logical_id]
@@ -244,9 +304,13 @@ class Deployment:
         # The first event of a resource has neither a physical id nor properties.
         planned = Resource(name, kind, {}, "", {}, policy)
         self._record.set_resource_status(planned, f"{verb}_IN_PROGRESS")
-        services = self._services(name)
+        token = secrets.token_hex(16)
+        services = Services(self._door, self._record.name, name, token)
         try:
             properties = self._properties(name, spec)
+            # Stored before the first call, so that nothing half-made is left if the server ends during it.
+            self._record.creation = Creation(name, kind, properties, token)
+            self._record.save(self._record)
             created = RESOURCE_TYPES[kind].create(services, properties)
             resource = Resource(name, kind, properties, created.physical_id, created.attributes, policy)
             self._read("create", resource)
@@ -254,7 +318,9 @@ class Deployment:
             if services.created is not None:
                 partial = Resource(name, kind, properties, services.created.physical_id, services.created.attributes)
                 self._delete_partial(partial)
+            self._record.creation = None
             self._fail(planned, f"{verb}_FAILED", str(error))
+        self._record.creation = None
         self._record.resources[name] = resource
         self._record.set_resource_status(resource, f"{verb}_COMPLETE")
         return resource
@@ -288,8 +354,10 @@ class Deployment:
                 needed |= self._dependencies_of(resource)
                 continue
             # After a replacement, the logical id belongs to the new resource already.
-            if self._record.resources.get(resource.logical_id) is resource:
+            current = self._record.resources.get(resource.logical_id)
+            if current is not None and current.physical_id == resource.physical_id:
                 del self._record.resources[resource.logical_id]
+            self._record.save(self._record)
         return remaining
 
     def _dependencies_of(self, resource: Resource) -> set[str]:

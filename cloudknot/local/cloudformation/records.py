@@ -98,6 +98,28 @@ class Resource:
 
 
 @dataclass(frozen=True)
+class UndoStep:
+    """A step of the rollback of an update. Without ``created``, it updates a resource to its state ``before``.
+
+    With it, the step deletes the created resource, and puts the one before it back, if there was one.
+    """
+
+    logical_id: str
+    created: Resource | None
+    before: Resource | None
+
+
+@dataclass(frozen=True)
+class Creation:
+    """A resource whose creation has begun. ``token`` identifies its calls, which may have to be repeated."""
+
+    logical_id: str
+    kind: str
+    properties: Properties
+    token: str
+
+
+@dataclass(frozen=True)
 class StackSpec:
     """The specification of a stack in a request to create or update it."""
 
@@ -119,9 +141,13 @@ class StackRecord:
     resources: dict[str, Resource] = field(default_factory=dict)
     outputs: dict[str, str] = field(default_factory=dict)
     events: list[StackEvent] = field(default_factory=list)
-    # Each step is a function of a `Deployment`, in a module above this one.
-    rollback: list[tuple[str, Callable[[Any], None]]] = field(default_factory=list)
-    """The rest of the rollback of an update, the next step last: a logical id, and the step."""
+    rollback: list[UndoStep] = field(default_factory=list)
+    """The rest of the rollback of an update, the next step last."""
+    superseded: list[Resource] = field(default_factory=list)
+    """Resources that the cleanup after an update deletes."""
+    creation: Creation | None = None
+    access_key: str = ""
+    """The key of the caller who requested the operation in progress."""
     created: datetime = field(default_factory=lambda: datetime.now(UTC))
     updated: datetime | None = None
     deleted: datetime | None = None
@@ -131,11 +157,14 @@ class StackRecord:
     # status, and work is held by the thread that changes resources.
     lock: threading.RLock = field(default_factory=threading.RLock)
     work: threading.Lock = field(default_factory=threading.Lock)
+    save: Callable[[StackRecord], None] = lambda record: None
+    """Called after each change, before it becomes visible to clients."""
 
     def set_resource_status(self, resource: Resource, status: str, reason: str = "") -> None:
         """Set the status of a resource, and add an event."""
         resource.status, resource.reason, resource.changed = status, reason, datetime.now(UTC)
         self.events.append(StackEvent(resource.logical_id, resource.physical_id, resource.kind, status, reason))
+        self.save(self)
 
     def set_status(self, status: str, reason: str = "") -> None:
         """Set the status of the stack, and add an event."""
@@ -144,3 +173,4 @@ class StackRecord:
             self.events.append(StackEvent(self.name, self.id, STACK, status, reason))
             if status == DELETED:
                 self.deleted = datetime.now(UTC)
+            self.save(self)

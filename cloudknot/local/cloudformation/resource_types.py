@@ -27,6 +27,13 @@ class ResourceType(ABC):
     def delete(self, services: Services, resource: Resource) -> None:
         """Delete a resource. A missing resource is no error."""
 
+    def planned_id(self, services: Services, properties: Properties) -> str:
+        """Return the id by which a resource can be deleted before the answer to its creation; empty if there is none.
+
+        Without one, its service recognises the repeated calls of an interrupted creation.
+        """
+        return ""
+
     def outlives_replacement(self, properties: Properties) -> bool:
         """Return whether a resource stays after its replacement."""
         return False
@@ -340,6 +347,9 @@ class LogGroup(UpdatableType):
     name = "LogGroupName"
     in_place = frozenset({"RetentionInDays", "Tags"})
 
+    def planned_id(self, services: Services, properties: Properties) -> str:
+        return properties.get("LogGroupName") or services.new_name(512)
+
     def create(self, services: Services, properties: Properties) -> CreatedResource:
         name = properties.get("LogGroupName") or services.new_name(512)
         tags = {item["Key"]: item["Value"] for item in properties.get("Tags", ())}
@@ -390,6 +400,9 @@ class ComputeEnvironment(UpdatableType):
     name = "ComputeEnvironmentName"
     in_place = frozenset({"ComputeResources", "ServiceRole", "State", "UpdatePolicy", "ReplaceComputeEnvironment"})
 
+    def planned_id(self, services: Services, properties: Properties) -> str:
+        return properties.get("ComputeEnvironmentName") or services.new_name(128)
+
     def create(self, services: Services, properties: Properties) -> CreatedResource:
         arguments = without(properties, "ReplaceComputeEnvironment", "UpdatePolicy")
         named = {"ComputeEnvironmentName": services.new_name(128), **arguments}
@@ -421,6 +434,9 @@ class JobQueue(UpdatableType):
     name = "JobQueueName"
     arguments = ("ComputeEnvironmentOrder", "Priority", "State", "JobStateTimeLimitActions")
     in_place = frozenset({"Tags", *arguments})
+
+    def planned_id(self, services: Services, properties: Properties) -> str:
+        return properties.get("JobQueueName") or services.new_name(128)
 
     def create(self, services: Services, properties: Properties) -> CreatedResource:
         arguments = {"JobQueueName": services.new_name(128), "State": "ENABLED", **properties}
@@ -459,6 +475,9 @@ class BuildProject(UpdatableType):
             "TimeoutInMinutes",
         }
     )
+
+    def planned_id(self, services: Services, properties: Properties) -> str:
+        return properties.get("Name") or services.new_name(255)
 
     def create(self, services: Services, properties: Properties) -> CreatedResource:
         arguments = {"Name": services.new_name(255), **properties}

@@ -6,8 +6,7 @@ This module converts CloudFormation's properties to arguments of an operation, a
 from __future__ import annotations
 
 import json
-import secrets
-import string
+import threading
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +15,16 @@ from typing import Any
 from cloudknot.aws.door import Door
 from cloudknot.errors import CloudError, CloudknotError, ResourceDoesNotExistException
 from cloudknot.local.cloudformation.records import Properties, ResourceError
+from cloudknot.local.directory.documents import CALL_HEADER
+
+_call = threading.local()
+"""The id of the call that this thread makes. All stacks of a caller share clients."""
+
+
+def _add_id(params: dict[str, Any], **_: object) -> None:
+    """Add the id to a request, by which the service recognises its repetition."""
+    if identifier := getattr(_call, "id", None):
+        params["headers"][CALL_HEADER] = identifier
 
 
 @dataclass(frozen=True)
@@ -34,10 +43,13 @@ class Services:
     door : Door
         Makes calls with the key of the caller who created, updated or deleted the stack.
     stack, logical_id : str
+    token : str, optional
+        Identifies the calls. The services carry out calls of the same token once, and repeat their answers.
     """
 
-    def __init__(self, door: Door, stack: str, logical_id: str) -> None:
+    def __init__(self, door: Door, stack: str, logical_id: str, token: str = "") -> None:
         self._door, self._stack, self._logical_id = door, stack, logical_id
+        self._token, self._calls = token, 0
         self.created: CreatedResource | None = None
 
     def mark_created(self, physical_id: str, attributes: Mapping[str, str] | None = None) -> CreatedResource:
@@ -54,10 +66,16 @@ class Services:
             The service refused the call. The text has the service's own reason.
         """
         converted = arguments(self._door, service, operation, properties)
+        self._calls += 1
+        _call.id = f"{self._token}:{self._calls}" if self._token else None
+        # Registered once for each client: botocore ignores a handler with a known id.
+        self._door.client(service).meta.events.register("before-call", _add_id, unique_id=CALL_HEADER)
         try:
             return self._door.call(service, _method(self._door, service, operation), **converted)
         except CloudknotError as error:
             raise ResourceError(_reason(error, service)) from error
+        finally:
+            _call.id = None
 
     def delete(self, service: str, operation: str, properties: Properties) -> None:
         """Call an operation that deletes a resource. A missing resource is no error."""
@@ -79,9 +97,8 @@ class Services:
 
     def new_name(self, max_length: int = 64) -> str:
         """Return a unique name in CloudFormation's format: stack, logical id and random characters."""
-        end = f"-{self._logical_id}-" + "".join(
-            secrets.choice(string.ascii_letters + string.digits) for _ in range(12)
-        )
+        # The same name in a repetition.
+        end = f"-{self._logical_id}-{self._token[:12]}"
         return self._stack[: max_length - len(end)] + end
 
 

@@ -10,6 +10,10 @@ from typing import Any
 from cloudknot.local.directory.database import Database
 
 Document = dict[str, Any]
+CALLS = "call"
+"""The kind of the answers to such calls."""
+CALL_HEADER = "x-cloudknot-call"
+"""The header with the id of a call by CloudFormation, which is carried out once, however often it is repeated."""
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS documents (
     number INTEGER PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, document TEXT NOT NULL, UNIQUE (kind, name)
@@ -67,6 +71,12 @@ class Documents(MutableMapping[str, Document]):
 
     def __len__(self) -> int:
         return int(self._database.rows("SELECT count(*) FROM documents WHERE kind = ?", self._kind)[0][0])
+
+    def delete_all(self, prefix: str) -> None:
+        """Delete the documents whose names begin with a prefix of plain ASCII characters."""
+        with self._database.transaction() as connection:
+            statement = "DELETE FROM documents WHERE kind = ? AND name >= ? AND name < ?"
+            connection.execute(statement, (self._kind, prefix, f"{prefix}\x7f"))
 
     def all(self) -> list[Document]:
         """Return all documents, the oldest first."""

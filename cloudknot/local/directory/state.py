@@ -17,7 +17,7 @@ from cloudknot.options.config import cache_folder
 
 REGION = "us-east-1"
 ACCOUNT = "123456789012"
-"""moto's account number. Every request belongs to it."""
+"""The account of every request."""
 VERSION = 1
 """The version of the format of ``cloud.json`` and of the routes under ``/_cloudknot/``."""
 

@@ -31,6 +31,7 @@ from cloudknot.local.batch.logs import GROUP, LogShipper
 from cloudknot.local.batch.resource_api import QUOTA
 from cloudknot.local.batch.runner import Runner
 from cloudknot.local.cloudformation.api import CloudFormation
+from cloudknot.local.cloudformation.stack_store import StackStore
 from cloudknot.local.codebuild import build_store
 from cloudknot.local.codebuild.api import CodeBuild
 from cloudknot.local.codebuild.build_store import BuildStore
@@ -195,13 +196,14 @@ class Server:
         )
         self._batch = Batch(self._jobs, self.runner(scratch, registry), options.vcpus, options.quota)
         # With a key for each caller, so that CloudFormation can do no more than its caller, as on AWS.
-        stacks = CloudFormation(self._access.door_of, ACCOUNT, REGION, self._access.is_owner)
+        store = StackStore(self._database)
+        self._stacks = CloudFormation(store, self._access.door_of, ACCOUNT, REGION, self._access.is_owner)
         self._gate = self._access.gate(LOG_PATH)
         self._application = application = Application(
             self._gate,
             self._access.credentials,
             self.services(
-                Dispatch(self._gate, self._batch, self._logs, self._builds, s3, self._access.services, stacks)
+                Dispatch(self._gate, self._batch, self._logs, self._builds, s3, self._access.services, self._stacks)
             ),
             self.routes(),
             self._batch,
@@ -252,6 +254,7 @@ class Server:
             self._announce()
             # Not before: the first thing that a job does is a request.
             self._batch.start()
+            self._stacks.start()
             threading.Thread(target=self._watch_idleness, name="watch", daemon=True).start()
             self._http.run()
         finally:

@@ -22,7 +22,7 @@ START_TIMEOUT = 60.0
 SHOWN_CHARACTERS = 2000
 """The length of the end of the log that an error shows."""
 
-_NEEDED = ("moto", "waitress")
+_NEEDED = ("moto", "cryptography", "waitress")
 _PACKAGE_ROOT = str(Path(__file__).resolve().parents[3])
 
 

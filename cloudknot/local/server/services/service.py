@@ -10,6 +10,7 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 
 from cloudknot.local import wsgi
 from cloudknot.local.directory.database import Database
+from cloudknot.local.directory.documents import CALL_HEADER, CALLS, Documents
 from cloudknot.local.iam.keys import Principal
 from cloudknot.local.iam.requests.calls import Call
 from cloudknot.local.iam.requests.query_protocol import read_form, write_answer
@@ -65,6 +66,7 @@ class Services:
         self._services, self._database, self._on_change = services, database, on_change
         # One operation at a time: a check and the change after it belong together. They take microseconds.
         self._lock = threading.RLock()
+        self._answered = Documents(database, CALLS)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         found = received(environ)
@@ -74,7 +76,8 @@ class Services:
             return wsgi.refuse(environ, start_response, found.service, 400, "InvalidAction", message)
         try:
             # The gate sets the principal.
-            return wsgi.send(start_response, *self._respond(call, environ.get("cloudknot.principal")))
+            identifier = environ.get(_CALL_VARIABLE, "")
+            return wsgi.send(start_response, *self._respond(call, environ.get("cloudknot.principal"), identifier))
         except ServiceError as error:
             code, status, message = error.code, error.status, str(error)
         except Refused as error:
@@ -85,7 +88,7 @@ class Services:
         """Return the answer to a call by the server itself, as the cloud's owner."""
         return self._run(service, operation, arguments, None)
 
-    def _respond(self, call: Call, caller: Principal | None) -> tuple[bytes, str]:
+    def _respond(self, call: Call, caller: Principal | None, identifier: str) -> tuple[bytes, str]:
         if not call.version:
             answer = self._run(call.service, call.operation, call.arguments, caller)
             return json.dumps(answer).encode(), "application/x-amz-json-1.1"
@@ -93,10 +96,12 @@ class Services:
         # The gate has checked the permissions.
         if request.get("DryRun"):
             raise ServiceError("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412)
-        answer = self._run(call.service, call.operation, request, caller)
+        answer = self._run(call.service, call.operation, request, caller, identifier)
         return write_answer(call.service, call.operation, answer), "text/xml"
 
-    def _run(self, service: str, operation: str, request: Request, caller: Principal | None) -> Answer:
+    def _run(
+        self, service: str, operation: str, request: Request, caller: Principal | None, identifier: str = ""
+    ) -> Answer:
         answering = self._services[service]
         if answering.waits:
             return answering.answer(operation, request, caller)
@@ -105,13 +110,20 @@ class Services:
                 return answering.answer(operation, request, caller)
         try:
             with self._lock, self._database.transaction():
-                return answering.answer(operation, request, caller)
+                if answered := identifier and self._answered.get(identifier):
+                    return answered
+                answer = answering.answer(operation, request, caller)
+                if identifier:
+                    self._answered[identifier] = dict(answer)
+                return answer
         finally:
             # Also after an error: reading once more does no harm.
             self._on_change.get(service, _nothing)()
 
 
 _READS = ("Describe", "Get", "List")
+_CALL_VARIABLE = f"HTTP_{CALL_HEADER.upper().replace('-', '_')}"
+"""The WSGI variable of the header."""
 
 
 def _nothing() -> None:
