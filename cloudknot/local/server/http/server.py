@@ -51,8 +51,8 @@ def http_server(application: WSGIApplication, admit: Admit, port: int, limits: L
 
     ``admit`` checks the head of each request before the body is accepted.
     """
-    # waitress keeps connections open, bounds its threads, and passes on the request line exactly as sent. Without that,
-    # no signature could be verified.
+    # waitress keeps connections open, bounds its threads, and passes on the request line exactly as sent. No signature
+    # could be verified otherwise.
     bounds = limits or Limits(_connections())
     return LoopbackServer(
         application,

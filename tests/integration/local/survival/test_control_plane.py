@@ -7,7 +7,7 @@ import signal
 import pytest
 
 import cloudknot as ck
-from cloudknot.errors import CloudError, PermissionDeniedError
+from cloudknot.errors import PermissionDeniedError
 from cloudknot.local.directory.documents import Documents, cloud_database
 from tests.helpers.inventory import inventory
 from tests.helpers.waiting import until
@@ -100,7 +100,7 @@ def test_sessions_of_roles_and_deleted_keys_survive_server(iam_cloud, interrupte
     ann = ck.LocalCloud(
         iam_cloud.directory, aws_access_key_id=key["AccessKeyId"], aws_secret_access_key=key["SecretAccessKey"]
     )
-    with pytest.raises(CloudError, match="InvalidClientTokenId"):
+    with pytest.raises(ck.CredentialsError, match="InvalidClientTokenId"):
         ann.call("ec2", "describe_vpcs")
 
 
