@@ -13,12 +13,10 @@ from cloudknot.local.iam.requests.refusals import Refused
 OPERATIONS = [
     ("iam", "CreateRole"),
     ("iam", "ListPolicies"),
-    ("iam", "GetAccountAuthorizationDetails"),
     ("sts", "AssumeRole"),
     ("ec2", "CreateSecurityGroup"),
     ("ec2", "AuthorizeSecurityGroupIngress"),
     ("ec2", "DescribeVpcs"),
-    ("ec2", "CreateLaunchTemplate"),
     ("ec2", "DescribeRouteTables"),
     ("cloudformation", "CreateStack"),
     ("cloudformation", "DescribeStacks"),
