@@ -72,6 +72,8 @@ def http_server(application: WSGIApplication, admit: Admit, port: int, limits: L
         # disk. The gate refuses longer bodies than this.
         inbuf_overflow=LONGEST_CALL + 1,
         outbuf_overflow=MAX_BODY,
+        # There is no proxy, and no header of one is read.
+        clear_untrusted_proxy_headers=False,
         ident="cloudknot",
     )
 
