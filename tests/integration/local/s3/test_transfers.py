@@ -142,3 +142,19 @@ class TestCyclicChecksums:
         library = pytest.importorskip("awscrt.checksums", reason="awscrt is not installed")
         data = os.urandom(10_000)
         assert getattr(library, algorithm.lower())(data, 0) == table_step(algorithm, data, 0)
+
+
+class TestRefusedBodies:
+    @pytest.mark.parametrize("size", [1000, 3 * MB])
+    def test_refused_body_leaves_connection_usable(self, plain, bucket, size):
+        body = os.urandom(size)
+        wrong = {"Bucket": bucket, "Key": "refused", "Body": body, "ChecksumSHA256": checksum("SHA256", b"other")}
+        for _ in range(3):
+            assert code(plain.put_object, Bucket="no-such-bucket-here", Key="k", Body=body) == "NoSuchBucket"
+            assert code(plain.put_object, **wrong) == "BadDigest"
+            plain.put_object(Bucket=bucket, Key="taken", Body=body)
+            assert (
+                code(plain.put_object, Bucket=bucket, Key="taken", Body=body, IfNoneMatch="*") == "PreconditionFailed"
+            )
+            assert plain.get_object(Bucket=bucket, Key="taken")["Body"].read() == body
+        assert code(plain.head_object, Bucket=bucket, Key="refused") == "404"
