@@ -50,8 +50,6 @@ class Place:
         The attempt of the job, from 1; 0 if unknown.
     knot : str
         The name of the knot.
-    cloud_exists : bool
-        Whether a later session can reach the cloud. False for an embedded cloud that was stopped.
     show_log : str
         The command that shows the output of the element, in any shell.
     """
@@ -61,7 +59,6 @@ class Place:
     log_url: str = ""
     attempt: int = 0
     knot: str = ""
-    cloud_exists: bool = True
     show_log: str = ""
 
     def __str__(self) -> str:
@@ -250,12 +247,11 @@ def _error(kind: type[E], place: Place, problem: str, fix: str, exit_code: int |
 def given_up_error(place: Place, cause: Exception) -> BatchJobFailedError:
     """Return the error for an element with an outcome that could not be read, because of ``cause``."""
     reason = str(cause).rstrip(".")
-    text = f"Element {place.index} (job {place.job_id}) has no result that could be read: {reason}."
-    if place.cloud_exists:
-        text += (
-            " The job is not affected, and its results stay stored. Read them with future.job.result(), or in another "
-            f"session with cloudknot.Knot(name={place.knot!r}).jobs."
-        )
+    text = (
+        f"Element {place.index} (job {place.job_id}) has no result that could be read: {reason}. The job and its "
+        "results are kept. Read them with future.job.result(), or in another session with "
+        f"cloudknot.Knot(name={place.knot!r}).jobs."
+    )
     error = BatchJobFailedError(text, index=place.index, job_id=place.job_id)
     error.__cause__ = cause
     return error

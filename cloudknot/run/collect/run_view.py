@@ -288,7 +288,7 @@ class RunView:
         job_id = self.child_id(child) or "not submitted"
         # A cloud without patience is an embedded one that was stopped.
         show_log = self.cloud.command(f"logs {self.job_id} {index}")
-        return Place(index, job_id, knot=self.run.keys.knot, cloud_exists=bool(self.cloud.patience), show_log=show_log)
+        return Place(index, job_id, knot=self.run.keys.knot, show_log=show_log)
 
     def log_url(self, stream: batch.LogStream) -> str:
         """Return the address of a log stream for a browser."""
