@@ -11,7 +11,7 @@ from botocore.session import Session
 
 from cloudknot.worker.s3.owners import BucketOwners
 from cloudknot.worker.s3.plain_requests import LARGEST_BODY, MAX_IDLE, SIGNED_BODY, PlainRequests, _Connections
-from cloudknot.worker.s3.server import S3Server, SigningKey, server_of_client
+from cloudknot.worker.s3.server import S3Server, SigningKey, server_of_client, server_of_variables
 
 OWNERS = BucketOwners(lambda: "123456789012")
 
@@ -231,3 +231,48 @@ def test_forked_process_uses_no_connection_of_its_parent(connections):
     _, status = os.waitpid(pid, 0)
     assert status == 0
     assert pool.take() is parent_connection
+
+
+ROLE = {
+    "AWS_ENDPOINT_URL": "http://127.0.0.1:4566/",
+    "AWS_DEFAULT_REGION": "eu-west-1",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1:4566/credentials",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": "/token",
+}
+KEY = {"AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_SESSION_TOKEN": "token"}
+
+
+@pytest.mark.parametrize("variables", [ROLE, {**ROLE, **KEY}], ids=["role", "key"])
+def test_server_is_known_from_variables_of_job(variables, tmp_path):
+    server = server_of_variables({**variables, "HOME": str(tmp_path)})
+    assert (server.url, server.region, server.is_direct) == ("http://127.0.0.1:4566", "eu-west-1", True)
+
+
+def test_key_of_variables_goes_before_role(tmp_path):
+    server = server_of_variables({**ROLE, **KEY, "HOME": str(tmp_path)})
+    assert server.credentials()[:3] == ("AKIAIOSFODNN7EXAMPLE", "secret", "token")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"AWS_ENDPOINT_URL": ""},
+        {"AWS_ENDPOINT_URL": "https://s3.example.org"},
+        {"AWS_DEFAULT_REGION": ""},
+        {"AWS_PROFILE": "work"},
+        {"AWS_CONFIG_FILE": "/config"},
+        {"AWS_WEB_IDENTITY_TOKEN_FILE": "/token"},
+        {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9000"},
+        {"http_proxy": "http://proxy:3128"},
+        {"AWS_ACCESS_KEY_ID": "half a key"},
+        {"AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": ""},
+    ],
+    ids=str,
+)
+def test_botocore_finds_server_that_variables_do_not_fully_name(change, tmp_path):
+    assert server_of_variables({**ROLE, "HOME": str(tmp_path), **change}) is None
+
+
+def test_botocore_reads_aws_files(tmp_path):
+    (tmp_path / ".aws").mkdir()
+    assert server_of_variables({**ROLE, "HOME": str(tmp_path)}) is None
