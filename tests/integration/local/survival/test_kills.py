@@ -41,11 +41,13 @@ class Writer:
         self.keys = [f"writer{number}/{name}" for name in range(8)]
         self.possible = {key: {ABSENT} for key in self.keys}
         self.acknowledged = {}
+        # An upload takes much longer than the others. Among them, almost none would come to its end.
+        mixed = [self.put] * 6 + [self.delete, self.delete_many, self.create, self.copy]
+        self.operations = mixed if number else [self.upload]
 
     def run(self, s3, stop):
-        operations = [self.put] * 6 + [self.delete, self.delete_many, self.create, self.copy, self.upload]
         while not stop.is_set():
-            operation = self.random.choice(operations)
+            operation = self.random.choice(self.operations)
             try:
                 operation(s3, self.random.choice(self.keys))
             except UNKNOWN:
