@@ -56,6 +56,10 @@ class Writer:
             name = operation.__name__
             self.acknowledged[name] = self.acknowledged.get(name, 0) + 1
 
+    def count(self):
+        """Return the number of acknowledged operations."""
+        return sum(self.acknowledged.values())
+
     def data(self):
         return self.random.randbytes(self.random.choice(SIZES))
 
@@ -140,6 +144,17 @@ def client_of(cloud):
     )
 
 
+def wait_for_load(writers, running):
+    """Wait until each writer has done something from now on, or has ended with an error."""
+    before = [writer.count() for writer in writers]
+
+    def is_busy():
+        counts = [writer.count() for writer in writers]
+        return all(map(int.__gt__, counts, before)) or any(run.done() for run in running)
+
+    until(is_busy)
+
+
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("kills", [5, pytest.param(100, marks=pytest.mark.more)])
 def test_sigkill_at_random_moments_under_load_loses_nothing_acknowledged(tmp_path, kills):
@@ -153,13 +168,13 @@ def test_sigkill_at_random_moments_under_load_loses_nothing_acknowledged(tmp_pat
         s3, stop = client_of(cloud), threading.Event()
         with ThreadPoolExecutor(WRITERS) as threads:
             running = [threads.submit(writer.run, s3, stop) for writer in writers]
-            # A moment of the load, not of its start: not before some operations of this round.
-            counted = sum(sum(writer.acknowledged.values()) for writer in writers)
-            until(lambda counted=counted: sum(sum(w.acknowledged.values()) for w in writers) > counted + WRITERS)
-            stop.wait(moments.uniform(0, 0.5))
-            os.kill(read_state(cloud.directory).pid, signal.SIGKILL)
-            until(lambda: not is_locked(server_lock(cloud.directory)))
-            stop.set()
+            try:
+                wait_for_load(writers, running)
+                stop.wait(moments.uniform(0, 0.5))
+                os.kill(read_state(cloud.directory).pid, signal.SIGKILL)
+                until(lambda: not is_locked(server_lock(cloud.directory)))
+            finally:
+                stop.set()
         for run in running:
             run.result()
         cloud.start()
@@ -169,7 +184,8 @@ def test_sigkill_at_random_moments_under_load_loses_nothing_acknowledged(tmp_pat
     cloud.stop()
     done = {name for writer in writers for name in writer.acknowledged}
     print("acknowledged", {name: sum(writer.acknowledged.get(name, 0) for writer in writers) for name in done})
-    assert {"put", "delete", "delete_many", "create", "copy"} <= done
+    assert {"put", "upload"} <= done
+    assert kills < 100 or done == {"put", "delete", "delete_many", "create", "copy", "upload"}
     # The check of the files after the last start deletes what the kills have left.
     stores = Stores(cloud.directory)
     stores.reopen()
