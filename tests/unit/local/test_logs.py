@@ -7,7 +7,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cloudknot.aws.batch import LogStream, log_pages
-from cloudknot.errors import ResourceDoesNotExistException
 from cloudknot.local.directory.database import Database
 from cloudknot.local.server.logs import store as log_store
 from cloudknot.local.server.logs.api import MAX_PAGE, Logs
@@ -292,7 +291,7 @@ def test_own_messages_make_their_stream_and_keep_their_order_when_the_clock_goes
     service.now -= 5000
     service.store.append("group", "job", ["second"])
     assert messages(service.get(logStreamName="job", startFromHead=True)) == ["first", "second"]
-    with pytest.raises(ResourceDoesNotExistException):
+    with pytest.raises(JsonRefusal, match="Its name is none"):
         service.store.append("none", "job", ["lost"])
     service.store.append("none", "job", ["kept"], adds_group=True)
     assert messages(service.get(logGroupName="none", logStreamName="job")) == ["kept"]

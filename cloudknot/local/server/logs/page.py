@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from cloudknot.aws.batch import LOG_GROUP, LogStream, log_pages
-from cloudknot.errors import ResourceDoesNotExistException
 from cloudknot.local import wsgi
 from cloudknot.local.iam.requests.received import OwnRoute, received
 from cloudknot.local.server.logs.api import Logs
@@ -29,14 +28,15 @@ class LogPage:
         route = received(environ).target
         assert isinstance(route, OwnRoute)
         stream = LogStream(route.query.get("group", LOG_GROUP), route.query.get("name", ""))
-        read: Callable[..., Any] = self._events
-        # Page by page: a log may be larger than the memory of this process.
-        pages = ("".join(f"{line}\n" for line in lines).encode() for lines, _ in log_pages(read, stream))
+        names = {"logGroupName": stream.group, "logStreamName": stream.name}
         start_response(wsgi.STATUSES[200], [("Content-Type", "text/plain; charset=utf-8")])
-        return pages
-
-    def _events(self, **arguments: object) -> Any:
         try:
-            return self._logs.respond("GetLogEvents", arguments)
-        except JsonRefusal as error:
-            raise ResourceDoesNotExistException(str(error)) from error
+            self._logs.respond("GetLogEvents", {**names, "limit": 1})
+        except JsonRefusal:
+            # A job that has printed nothing has no stream.
+            return []
+        # Page by page: a log may be larger than the memory of this process.
+        return ("".join(f"{line}\n" for line in lines).encode() for lines, _ in log_pages(self._read, stream))
+
+    def _read(self, **arguments: object) -> Any:
+        return self._logs.respond("GetLogEvents", arguments)
