@@ -8,6 +8,9 @@ from cloudknot.local.batch.records import Exited, Started
 from cloudknot.local.directory.database import Database
 from cloudknot.local.wsgi import ClientException
 
+POD = {"podProperties": {}}
+NO_QUEUE = "arn:aws:batch:us-east-1:123456789012:job-queue/none"
+
 
 class Runner:
     """A runner that keeps the started tasks, and ends them when the test says so."""
@@ -138,15 +141,18 @@ def test_environment_changes_single_members_and_is_not_scaled_down_by_hand(servi
         ("CreateComputeEnvironment", {"computeEnvironmentName": "a b", "type": "UNMANAGED"}, "valid pattern"),
         ("CreateComputeEnvironment", {"computeEnvironmentName": "a", "type": "MANAGED"}, "computeResources"),
         ("RegisterJobDefinition", {"jobDefinitionName": "a", "type": "multinode"}, "of type multinode"),
-        ("RegisterJobDefinition", {"jobDefinitionName": "a", "type": "container", "eksProperties": {"podProperties": {}}},
-         "eksProperties"),
+        (
+            "RegisterJobDefinition",
+            {"jobDefinitionName": "a", "type": "container", "eksProperties": POD},
+            "eksProperties",
+        ),
         ("SubmitJob", {"jobName": "a", "jobQueue": "q"}, "jobDefinition"),
         ("SubmitJob", {"jobName": "a", "jobQueue": "q", "jobDefinition": "none"}, "does not exist"),
         ("DescribeJobs", {}, "jobs"),
         ("CreateSchedulingPolicy", {"name": "a"}, "does not have Batch's operation CreateSchedulingPolicy"),
-        ("TagResource", {"resourceArn": "arn:aws:batch:us-east-1:123456789012:job-queue/none", "tags": {}}, "not exist"),
+        ("TagResource", {"resourceArn": NO_QUEUE, "tags": {}}, "not exist"),
     ],
-)  # fmt: skip
+)
 def test_requests_that_break_a_rule_are_refused_with_it(service, operation, arguments, words):
     assert words in service.refusal(operation, **arguments)
 
