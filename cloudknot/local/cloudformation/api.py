@@ -5,16 +5,14 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 from functools import partial
-from urllib.parse import parse_qsl
-from xml.sax.saxutils import escape
 
 from cloudknot.aws.door import Door
 from cloudknot.local.cloudformation.deployment import Deployment, check, run
 from cloudknot.local.cloudformation.records import DELETED, Resource, StackRecord, StackSpec, ValidationError
 from cloudknot.local.cloudformation.stack_store import StackStore
 from cloudknot.local.cloudformation.template import load, parameter_values
+from cloudknot.local.iam.requests.query_protocol import write_answer
 
 PAGE_SIZE = 100
 # AWS requires CAPABILITY_NAMED_IAM for resources of these types with a name. Here it is required with or without one.
@@ -75,10 +73,8 @@ class CloudFormation:
         deployment.finish_creation()
         deployment.resume()
 
-    def respond(self, body: bytes, access_key: str) -> bytes:
+    def respond(self, action: str, form: Form, access_key: str) -> bytes:
         """Return the body of the answer to a request. Raise `ValidationError` for a refused one."""
-        form = dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
-        action = form.get("Action", "")
         handler = self._actions.get(action)
         if handler is None:
             raise ValidationError(
@@ -86,7 +82,7 @@ class CloudFormation:
                 f"It supports {', '.join(self._actions)}.",
                 "InvalidAction",
             )
-        return render(action, handler(form, access_key))
+        return write_answer("cloudformation", action, handler(form, access_key))
 
     def _create_stack(self, form: Form, access_key: str) -> Answer:
         name = form.get("StackName", "")
@@ -293,9 +289,6 @@ def _page(name: str, rows: Sequence[Answer], form: Form) -> Answer:
     return {name: rows[start:end], **token}
 
 
-NAMESPACE = "http://cloudformation.amazonaws.com/doc/2010-05-15/"
-
-
 def stack_answer(record: StackRecord) -> Answer:
     """Return a stack's entry in the answer of DescribeStacks."""
     spec = record.spec
@@ -314,23 +307,3 @@ def stack_answer(record: StackRecord) -> Answer:
         "Outputs": [{"OutputKey": key, "OutputValue": value} for key, value in record.outputs.items()],
         "Tags": [{"Key": key, "Value": value} for key, value in spec.tags.items()],
     }
-
-
-def render(action: str, answer: Answer) -> bytes:
-    """Return an answer as XML of AWS's query protocol."""
-    return (
-        f'<{action}Response xmlns="{NAMESPACE}"><{action}Result>{_xml(answer)}</{action}Result>'
-        f"<ResponseMetadata><RequestId>{uuid.uuid4()}</RequestId></ResponseMetadata></{action}Response>"
-    ).encode()
-
-
-def _xml(value: object) -> str:
-    # A missing value is a missing element: an empty one would be an empty string to the client.
-    if isinstance(value, Mapping):
-        return "".join(f"<{key}>{_xml(item)}</{key}>" for key, item in value.items() if item is not None)
-    if isinstance(value, list):
-        return "".join(f"<member>{_xml(item)}</member>" for item in value)
-    # AWS has milliseconds, not microseconds.
-    if isinstance(value, datetime):
-        return value.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
-    return escape(str(value).lower() if isinstance(value, bool) else str(value))

@@ -71,7 +71,7 @@ class Dispatch:
 
     def _answer_stack_request(self, call: Call, access_key: str, start_response: StartResponse) -> Iterable[bytes]:
         try:
-            body = self._stacks.respond(call.body, access_key)
+            body = self._stacks.respond(call.operation, call.arguments, access_key)
         except ValidationError as error:
             _, body = wsgi.error_body("cloudformation", error.code, str(error))
             return wsgi.send(start_response, body, "text/xml", 400)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlencode
 
 from cloudknot.aws.sdk.service_models import service_model
 from cloudknot.local.iam.requests import fields
@@ -45,13 +43,6 @@ class Call:
     def action(self) -> str:
         """The name of the operation in policies, for example ``"batch:SubmitJob"``."""
         return f"{_PREFIXES.get(self.service, self.service)}:{self.operation}"
-
-    @property
-    def body(self) -> bytes:
-        """The body of a request to moto, written anew, so that it has one reading only."""
-        if self.version:
-            return urlencode({"Action": self.operation, "Version": self.version, **self.arguments}).encode()
-        return json.dumps(self.arguments).encode()
 
     def text(self, name: str) -> str:
         """Return a string argument, or an empty string if it is missing."""
