@@ -42,7 +42,7 @@ def arn_of(kind: str, name: str) -> str:
     return name if name.startswith("arn:") else f"arn:aws:batch:{REGION}:{ACCOUNT}:{kind}/{name}"
 
 
-class Catalog:
+class BatchCatalog:
     """The resources of Batch.
 
     Parameters

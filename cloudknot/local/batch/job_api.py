@@ -18,7 +18,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from cloudknot.aws.sdk.service_models import mistakes
-from cloudknot.local.batch.catalog import QUEUE, Catalog
+from cloudknot.local.batch.catalog import QUEUE, BatchCatalog
 from cloudknot.local.batch.engine import Engine
 from cloudknot.local.batch.job_store import JobStore
 from cloudknot.local.batch.records import (
@@ -92,7 +92,7 @@ class Batch:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._runner, self._clock = runner, clock
-        self._catalog, self._store = Catalog(database), JobStore(database)
+        self._catalog, self._store = BatchCatalog(database), JobStore(database)
         self._engine = Engine(vcpus, lambda: str(uuid.uuid4()), self._store.next_number())
         self._changed = threading.Condition()
         self._closed = False

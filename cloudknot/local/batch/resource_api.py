@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from cloudknot.local.batch.catalog import DEFINITION, ENVIRONMENT, QUEUE, Catalog, Resource, arn_of
+from cloudknot.local.batch.catalog import DEFINITION, ENVIRONMENT, QUEUE, BatchCatalog, Resource, arn_of
 from cloudknot.local.directory.state import ACCOUNT, REGION
 from cloudknot.local.wsgi import Answer, ClientException
 
@@ -54,7 +54,7 @@ class BatchResources:
 
     Parameters
     ----------
-    catalog : Catalog
+    catalog : BatchCatalog
         Stores the resources.
     quota : int
         The maximum number of job queues, and of compute environments.
@@ -63,7 +63,7 @@ class BatchResources:
     """
 
     def __init__(
-        self, catalog: Catalog, quota: int = QUOTA, on_queue_deleted: Callable[[str], None] = lambda _: None
+        self, catalog: BatchCatalog, quota: int = QUOTA, on_queue_deleted: Callable[[str], None] = lambda _: None
     ) -> None:
         self._catalog, self._quota, self._on_queue_deleted = catalog, quota, on_queue_deleted
         # One request at a time: a check, such as the quota's, and the change after it belong together.

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, cast
 
-from cloudknot.local.batch.catalog import Catalog
+from cloudknot.local.batch.catalog import BatchCatalog
 from cloudknot.local.batch.records import OVERRIDES_TOO_LONG, Dependency, ExitRule, Job, JobSpec, RetryStrategy
 from cloudknot.local.wsgi import ClientException
 
@@ -48,7 +48,7 @@ _COPIED = ("jobRoleArn", "executionRoleArn", "user", "linuxParameters", "logConf
 """The container properties of a job definition that a job has unchanged."""
 
 
-def resolve(request: SubmitJobRequestTypeDef, catalog: Catalog, find: Find) -> JobSpec:
+def resolve(request: SubmitJobRequestTypeDef, catalog: BatchCatalog, find: Find) -> JobSpec:
     """Return the job for a SubmitJob request. ``find`` returns a job by its id, or None.
 
     Raises
