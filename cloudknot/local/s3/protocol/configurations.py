@@ -1,7 +1,7 @@
 """Configurations: documents about a bucket. They are stored as they arrive.
 
-Lifecycle rules and versioning take effect. Bucket policies, CORS rules, encryption and blocks of public access do not,
-because every request here is signed with a key of this cloud, and comes over loopback: nobody can intercept it. A
+Lifecycle rules and versioning take effect. Bucket policies, CORS rules, encryption and blocks of public access do not.
+Every request here is signed with a key of this cloud, and comes over loopback, where nobody can intercept it. A
 policy against requests without TLS, such as the one that cloudknot gives its buckets, would refuse every request.
 """
 

@@ -12,16 +12,7 @@ from wsgiref.types import WSGIEnvironment
 from cloudknot.local.s3.errors import S3Error
 from cloudknot.local.s3.protocol.checksums import PREFIX, Checksum, Hash, announced, check_form, encoded, new_hash
 from cloudknot.local.s3.storage.writer import ObjectWriter
-from cloudknot.local.wsgi import BLOCK
-
-BODY_LENGTH = "cloudknot.body_length"
-"""The WSGI variable with the length of a body without the marks between its chunks."""
-LONGEST_DOCUMENT = 4 * 1024 * 1024
-"""Bytes. A list of 10,000 parts with their checksums has two megabytes."""
-LARGEST_UPLOAD = 5 * 1024**3
-"""Bytes in the body of a request (Amazon S3 user guide, "Amazon S3 multipart upload limits")."""
-MD5_LIMIT = 1024 * 1024
-"""Bytes. Larger objects have no MD5 in their entity tag, unless the client sends it: MD5 would halve the speed."""
+from cloudknot.local.wsgi import BLOCK, BODY_LENGTH
 
 
 class Incoming:
@@ -40,7 +31,7 @@ class Incoming:
 
     def __init__(self, environ: WSGIEnvironment) -> None:
         self._input = environ["wsgi.input"]
-        self.length = int(environ.get(BODY_LENGTH) or environ.get("CONTENT_LENGTH") or 0)
+        self.length = int(environ.get(BODY_LENGTH, environ.get("CONTENT_LENGTH")) or 0)
 
     def document(self) -> bytes:
         """Return a body that is a document."""
