@@ -14,6 +14,13 @@ from cloudknot.local.s3.protocol.checksums import PREFIX, Checksum, Hash, announ
 from cloudknot.local.s3.storage.writer import ObjectWriter
 from cloudknot.local.wsgi import BLOCK, BODY_LENGTH
 
+LONGEST_DOCUMENT = 4 * 1024 * 1024
+"""Bytes. A list of 10,000 parts with their checksums has two megabytes."""
+LARGEST_UPLOAD = 5 * 1024**3
+"""Bytes in the body of a request (Amazon S3 user guide, "Amazon S3 multipart upload limits")."""
+MD5_LIMIT = 1024 * 1024
+"""Bytes. Larger objects have no MD5 in their entity tag, unless the client sends it: MD5 would halve the speed."""
+
 
 class Incoming:
     """The body of a request.
