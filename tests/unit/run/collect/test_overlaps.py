@@ -90,15 +90,12 @@ class Objects:
         self._step()
         return self.objects.setdefault(key, body) == body
 
-    def write(self, key, body):
+    def write(self, key, *pieces):
         self._step()
         if key in self.objects:
             return False
-        self.objects[key] = body
+        self.objects[key] = b"".join(pieces)
         return True
-
-    def write_large(self, bucket, key, pieces):
-        return self.write(key, b"".join(pieces))
 
     def fetch(self, key, start=0, end=None):
         self._step()
@@ -126,11 +123,11 @@ class WorkerS3(Objects):
         return self.fetch(key, start, end)
 
     def keys(self, bucket, prefix, after, until):
-        return [item["Key"] for item in self.objects_of(after, until)]
+        return [key for key, _ in self.objects_of(after, until)]
 
     def objects_of(self, after, until):
         self._step()
-        return [{"Key": k, "Size": len(v)} for k, v in sorted(self.objects.items()) if after < k <= until]
+        return [(k, len(v)) for k, v in sorted(self.objects.items()) if after < k <= until]
 
 
 class ReadingS3(WorkerS3):
@@ -154,7 +151,6 @@ class Attempt(SimpleNamespace):
     def run(self, objects, step, round, elements, chunksize):
         run = WorkerRun(objects, step, round, chunksize)
         run.s3 = WorkerS3(objects, step)
-        run.s3.write_large = run.write_large
         gaps = Gaps(elements)
         if self.number > 1:
             child._fill(run, gaps, list(elements))
