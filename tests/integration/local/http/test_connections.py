@@ -167,7 +167,6 @@ def started():
     yield start
     for server, thread in servers:
         server.stopping = True
-        server.pull_trigger()
         thread.join(10)
         assert not thread.is_alive()
 
