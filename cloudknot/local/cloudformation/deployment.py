@@ -242,6 +242,9 @@ class Deployment:
                 elif step.before is not None:
                     kind = RESOURCE_TYPES[step.before.kind]
                     assert isinstance(kind, UpdatableType)
+                    self._record.resources[step.logical_id] = replace(
+                        self._record.resources[step.logical_id], properties=step.attempted
+                    )
                     self._update_in_place(kind, step.before, step.before.properties)
                 steps.pop()
                 self._record.save(self._record)
@@ -267,7 +270,7 @@ class Deployment:
         }
         if isinstance(kind, UpdatableType) and changed <= kind.in_place:
             # Appended before the change, because an update that fails may have been applied in part.
-            undo.append(UndoStep(name, None, before))
+            undo.append(UndoStep(name, None, before, properties))
             self._update_in_place(kind, before, properties)
             return
         # The replacement exists beside the old resource for a while, and two resources cannot have the same name.

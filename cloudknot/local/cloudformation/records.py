@@ -101,12 +101,15 @@ class Resource:
 class UndoStep:
     """A step of the rollback of an update. Without ``created``, it updates a resource to its state ``before``.
 
+    An update may have been applied in part, so the resource may have any of the ``attempted`` properties.
+
     With it, the step deletes the created resource, and puts the one before it back, if there was one.
     """
 
     logical_id: str
     created: Resource | None
     before: Resource | None
+    attempted: Properties = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

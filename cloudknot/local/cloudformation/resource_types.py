@@ -193,7 +193,9 @@ class SecurityGroup(UpdatableType):
             ):
                 if rules:
                     permissions = {"GroupId": group, "IpPermissions": [_permission(rule) for rule in rules]}
-                    services.call("ec2", f"{verb}SecurityGroup{direction}", permissions)
+                    # A rule that is missing is no error: the rollback of an update may find it revoked already.
+                    operation = services.delete if verb == "Revoke" else services.call
+                    operation("ec2", f"{verb}SecurityGroup{direction}", permissions)
 
     def delete(self, services: Services, resource: Resource) -> None:
         filters = [{"Name": "instance.group-id", "Values": [resource.physical_id]}]

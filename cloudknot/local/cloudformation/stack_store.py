@@ -68,6 +68,7 @@ class StackStore:
                         "logical_id": step.logical_id,
                         "created": _resource(step.created) if step.created else None,
                         "before": _resource(step.before) if step.before else None,
+                        "attempted": step.attempted,
                     }
                     for step in record.rollback
                 ],
@@ -89,6 +90,7 @@ def _record(document: Document, save: Callable[[StackRecord], None]) -> StackRec
                 step["logical_id"],
                 _loaded(step["created"]) if step["created"] else None,
                 _loaded(step["before"]) if step["before"] else None,
+                step["attempted"],
             )
             for step in document["rollback"]
         ],
