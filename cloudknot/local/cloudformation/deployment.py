@@ -257,9 +257,7 @@ class Deployment:
         """Create, update or replace one resource. Append the step of a rollback to ``undo``."""
         before = self._record.resources.get(name)
         if before is None:
-            created = self._create_resource(name, spec)
-            undo.append(UndoStep(name, created, None))
-            self._record.save(self._record)
+            self._create_resource(name, spec, undo=undo)
             return
         properties = self._properties(name, spec)
         if properties == before.properties:
@@ -276,8 +274,7 @@ class Deployment:
         # The replacement exists beside the old resource for a while, and two resources cannot have the same name.
         if kind.name in properties and kind.name not in changed and not kind.has_revisions:
             self._fail(before, "UPDATE_FAILED", CUSTOM_NAMED.format(name=properties[kind.name]))
-        created = self._create_resource(name, spec, "UPDATE")
-        undo.append(UndoStep(name, created, before))
+        self._create_resource(name, spec, "UPDATE", undo)
         if not kind.outlives_replacement(before.properties):
             replaced.append(before)
         self._record.save(self._record)
@@ -301,7 +298,9 @@ class Deployment:
         if before is not None:
             self._record.resources[before.logical_id] = before
 
-    def _create_resource(self, name: str, spec: StackSpec, verb: str = "CREATE") -> Resource:
+    def _create_resource(
+        self, name: str, spec: StackSpec, verb: str = "CREATE", undo: list[UndoStep] | None = None
+    ) -> None:
         declaration = spec.template["Resources"][name]
         kind, policy = declaration["Type"], declaration.get("DeletionPolicy", "Delete")
         # The first event of a resource has neither a physical id nor properties.
@@ -323,10 +322,12 @@ class Deployment:
                 self._delete_partial(partial)
             self._record.creation = None
             self._fail(planned, f"{verb}_FAILED", str(error))
+        # Stored together with the resource: without its step, a rollback would leave the resource behind.
+        if undo is not None:
+            undo.append(UndoStep(name, resource, self._record.resources.get(name)))
         self._record.creation = None
         self._record.resources[name] = resource
         self._record.set_resource_status(resource, f"{verb}_COMPLETE")
-        return resource
 
     def _delete_partial(self, resource: Resource) -> None:
         """Delete a resource that was created in part. If that fails, keep it in the stack, to be deleted with it."""
