@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -78,11 +79,18 @@ def test_session_follows_cloud_to_another_port(own_cloud) -> None:
     knot = ck.Knot(name="squares", func=square, cloud=own_cloud)
     port = int(own_cloud.endpoint_url.rpartition(":")[2])
     end(own_cloud)
-    # Another program takes the port, but does not listen.
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", port))
+    # Another program takes the port, and closes each connection.
+    with socket.create_server(("127.0.0.1", port)) as taken:
+        threading.Thread(target=close_all, args=(taken,), daemon=True).start()
         assert knot.map([3]).result(LONG) == [9]
         assert own_cloud.status().endpoint == own_cloud.endpoint_url != f"http://127.0.0.1:{port}"
+
+
+def close_all(server: socket.socket) -> None:
+    """Close each connection to a server at once, until the server is closed."""
+    with contextlib.suppress(OSError):
+        while True:
+            server.accept()[0].close()
 
 
 def test_results_of_open_futures_are_there_after_restart(own_cloud, interrupted) -> None:
