@@ -134,7 +134,7 @@ def test_worker_stores_and_loads_large_result_under_faults(worker, storage, swit
     value = some_bytes(2 * PART_SIZE)
     data = pickle.dumps(value)
     with switches.on(faults):
-        assert worker.write(storage.bucket, "faults/large-result", [data])
+        worker.write(storage.bucket, "faults/large-result", [data])
         assert worker.load(storage.bucket, "faults/large-result", 0, len(data)) == value
         assert switches.injected()
 
