@@ -116,8 +116,8 @@ def test_worker_writes_reads_and_lists_under_faults(worker, storage, switches, f
     bucket, large = storage.bucket, some_bytes(2_000_000)
     with switches.on(faults):
         for n in range(12):
-            worker.write(bucket, f"faults/worker/{n:02d}", bytes([n]) * 5000)
-        worker.write(bucket, "faults/worker/large", large)
+            worker.write(bucket, f"faults/worker/{n:02d}", [bytes([n]) * 5000])
+        worker.write(bucket, "faults/worker/large", [large])
         assert [worker.read(bucket, f"faults/worker/{n:02d}", 10, 20) for n in range(12)] == [
             bytes([n]) * 10 for n in range(12)
         ]
