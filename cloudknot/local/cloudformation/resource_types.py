@@ -198,15 +198,6 @@ class SecurityGroup(UpdatableType):
                     operation("ec2", f"{verb}SecurityGroup{direction}", permissions)
 
     def delete(self, services: Services, resource: Resource) -> None:
-        filters = [{"Name": "instance.group-id", "Values": [resource.physical_id]}]
-        reservations = services.call("ec2", "DescribeInstances", {"Filters": filters})["Reservations"]
-        instances = [instance for reservation in reservations for instance in reservation["Instances"]]
-        # EC2 itself refuses to delete a group in use, but moto does not.
-        if any(instance["State"]["Name"] != "terminated" for instance in instances):
-            raise ResourceError(
-                f"resource {resource.physical_id} has a dependent object "
-                "(Service: Ec2, Status Code: 400, HandlerErrorCode: DependencyViolation)"
-            )
         services.delete("ec2", "DeleteSecurityGroup", {"GroupId": resource.physical_id})
 
 

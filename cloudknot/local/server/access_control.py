@@ -22,10 +22,10 @@ from cloudknot.local.iam.keys import AcceptedKey, Keys
 from cloudknot.local.iam.policy_reader import PolicyReader
 from cloudknot.local.iam.signing import AccessKey
 from cloudknot.local.iam.task_credentials import TaskCredentials
-from cloudknot.local.server.services.ec2 import Ec2
-from cloudknot.local.server.services.ecr import Ecr
-from cloudknot.local.server.services.iam import Iam
-from cloudknot.local.server.services.service import Request, ServiceError, Services
+from cloudknot.local.server.services.ec2.api import Ec2
+from cloudknot.local.server.services.ecr.api import Ecr
+from cloudknot.local.server.services.iam.api import Iam
+from cloudknot.local.server.services.service import ControlPlane, Request, ServiceError
 from cloudknot.local.server.services.sts import Sts
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class AccessControl:
         self.keys = Keys(owner, kept=Documents(database, "key"), takes_users=takes_keys)
         self._reader = PolicyReader(self._ask_iam)
         sts = Sts(self.keys, takes_keys, self._role)
-        self.services = Services(
+        self.services = ControlPlane(
             {"iam": Iam(database, self.keys), "sts": sts, "ec2": Ec2(database), "ecr": Ecr(database, registry)},
             database,
             {"iam": self._reader.forget},

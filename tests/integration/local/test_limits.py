@@ -23,8 +23,8 @@ from cloudknot.local.iam.signing import AccessKey
 from cloudknot.local.runners.images.environments import ENVIRONMENTS_VARIABLE
 from cloudknot.local.server.http.server import http_server
 from cloudknot.local.server.registry import registry_of
-from cloudknot.local.server.services.ecr import Ecr
-from cloudknot.local.server.services.service import Services
+from cloudknot.local.server.services.ecr.api import Ecr
+from cloudknot.local.server.services.service import ControlPlane
 from tests.conftest import CACHE
 from tests.helpers.paths import ROOT
 from tests.helpers.waiting import LONG, until
@@ -247,7 +247,7 @@ def ecr_with(directory, registry):
     database = cloud_database(directory)
     Ecr(database).answer("CreateRepository", {"repositoryName": "images"}, None)
     ecr = Ecr(database, registry_of(RegistryLogin(registry, "AWS", ""), timeout=0.5))
-    services = Services({"ecr": ecr}, database, {})
+    services = ControlPlane({"ecr": ecr}, database, {})
     names = Names("1", "us-east-1", lambda kind, name: "")
     gate = Gate(Keys(AccessKey("AKIA", "secret")), lambda principal: Policies(), names, "")
 

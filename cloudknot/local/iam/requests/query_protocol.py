@@ -11,8 +11,6 @@ from datetime import datetime
 from typing import Any
 from xml.sax.saxutils import escape
 
-from botocore.model import ListShape, MapShape, OperationModel, Shape, StructureShape
-
 from cloudknot.aws.sdk.service_models import operation_model
 from cloudknot.local.iam.requests.refusals import Refused
 from cloudknot.local.iam.requests.shapes import form_name
@@ -33,7 +31,7 @@ def read_form(service: str, operation: str, form: Mapping[str, str]) -> dict[str
     return _structure(shape, _tree(form), service == "ec2") if shape is not None else {}
 
 
-def _model(service: str, operation: str) -> OperationModel:
+def _model(service: str, operation: str) -> Any:
     model = operation_model(service, operation)
     if model is None:
         raise Refused("InvalidAction", f"The service {service} has no operation {operation!r}.")
@@ -55,7 +53,7 @@ def _tree(form: Mapping[str, str]) -> _Tree:
     return tree
 
 
-def _structure(shape: StructureShape, tree: _Tree, ec2: bool) -> dict[str, Any]:
+def _structure(shape: Any, tree: _Tree, ec2: bool) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, member in shape.members.items():
         value = tree.get(form_name(name, member, ec2))
@@ -64,18 +62,18 @@ def _structure(shape: StructureShape, tree: _Tree, ec2: bool) -> dict[str, Any]:
     return values
 
 
-def _value(shape: Shape, value: Any, name: str, ec2: bool) -> Any:
-    if isinstance(shape, (StructureShape, ListShape, MapShape)) != isinstance(value, dict):
+def _value(shape: Any, value: Any, name: str, ec2: bool) -> Any:
+    if (shape.type_name in ("structure", "list", "map")) != isinstance(value, dict):
         # The only text for a list is that of an empty one.
-        if isinstance(shape, ListShape) and value == "":
+        if shape.type_name == "list" and value == "":
             return []
         raise Refused("ValidationError", f"The argument {name!r} must be a {shape.type_name}.")
-    if isinstance(shape, StructureShape):
+    if shape.type_name == "structure":
         return _structure(shape, value, ec2)
-    if isinstance(shape, ListShape):
+    if shape.type_name == "list":
         items = value if ec2 or shape.serialization.get("flattened") else value.get("member", {})
         return [_value(shape.member, items[key], name, ec2) for key in sorted(items, key=_number)]
-    if isinstance(shape, MapShape):
+    if shape.type_name == "map":
         entries = [value["entry"][key] for key in sorted(value.get("entry", {}), key=_number)]
         return {entry["key"]: _value(shape.value, entry["value"], name, ec2) for entry in entries}
     return _scalar(shape, str(value), name)
@@ -87,7 +85,7 @@ def _number(key: str) -> int:
     return int(key)
 
 
-def _scalar(shape: Shape, text: str, name: str) -> str | int | bool:
+def _scalar(shape: Any, text: str, name: str) -> str | int | bool:
     if shape.type_name == "boolean" and text in ("true", "false"):
         return text == "true"
     if shape.type_name in ("integer", "long") and text.lstrip("-").isdigit():
@@ -112,22 +110,22 @@ def write_answer(service: str, operation: str, answer: Mapping[str, Any]) -> byt
     return f'<{operation}Response xmlns="{namespace}">{content}</{operation}Response>'.encode()
 
 
-def _members(shape: StructureShape, value: Mapping[str, Any]) -> Iterator[str]:
+def _members(shape: Any, value: Mapping[str, Any]) -> Iterator[str]:
     for name, member in shape.members.items():
         # A missing value is a missing element: an empty one would be an empty string to the client.
         if value.get(name) is not None:
             yield _element(member.serialization.get("name", name), member, value[name])
 
 
-def _element(name: str, shape: Shape, value: Any) -> str:
-    if isinstance(shape, StructureShape):
+def _element(name: str, shape: Any, value: Any) -> str:
+    if shape.type_name == "structure":
         return f"<{name}>{''.join(_members(shape, value))}</{name}>"
-    if isinstance(shape, ListShape):
+    if shape.type_name == "list":
         if shape.serialization.get("flattened"):
             return "".join(_element(name, shape.member, item) for item in value)
         inner = shape.member.serialization.get("name", "member")
         return f"<{name}>{''.join(_element(inner, shape.member, item) for item in value)}</{name}>"
-    if isinstance(shape, MapShape):
+    if shape.type_name == "map":
         entries = (f"<key>{escape(key)}</key>{_element('value', shape.value, item)}" for key, item in value.items())
         return f"<{name}>{''.join(f'<entry>{entry}</entry>' for entry in entries)}</{name}>"
     return f"<{name}>{escape(_text(value))}</{name}>"

@@ -114,7 +114,7 @@ def _is_written(target: Path, environment: Path) -> bool:
 
 def register(repository: Repository, tag: str) -> None:
     """Register an image with this single tag in ECR. ECR holds only a manifest, and no content."""
-    # moto takes an image's digest from its layers. This layer depends on the tag, so the digests differ.
+    # This layer depends on the tag, so that images have different digests.
     layers = [{"digest": f"sha256:{hashlib.sha256(tag.encode()).hexdigest()}"}]
     manifest = {"schemaVersion": 2, "mediaType": _MANIFEST_TYPE, "config": {"digest": tag}, "layers": layers}
     with contextlib.suppress(ResourceExistsException):

@@ -1,4 +1,4 @@
-"""Services: the WSGI application that answers calls to the control plane's services."""
+"""ControlPlane: the WSGI application that answers calls to the control plane's services."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Service(Protocol):
         """Answer a call. The caller None stands for the cloud's owner."""
 
 
-class Services:
+class ControlPlane:
     """The WSGI application for calls to several services.
 
     Parameters

@@ -13,7 +13,7 @@ from cloudknot.local.directory.state import ACCOUNT
 from cloudknot.local.iam.keys import AcceptedKey, Keys, Principal
 from cloudknot.local.iam.policy import glob
 from cloudknot.local.iam.signing import AccessKey
-from cloudknot.local.server.services.iam_records import new_id
+from cloudknot.local.server.services.iam.records import new_id
 from cloudknot.local.server.services.service import Answer, Request, ServiceError, run
 
 SHORTEST, USUAL, LONGEST = 900, 3600, 12 * 3600

@@ -10,8 +10,6 @@ from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 
-from botocore.model import ListShape, Shape, StructureShape
-
 from cloudknot.aws.sdk.service_models import operation_model
 from cloudknot.local.directory.database import Database
 from cloudknot.local.directory.documents import Document, Documents
@@ -19,7 +17,7 @@ from cloudknot.local.server.services.service import Answer, Operation, Request, 
 
 
 @dataclass(frozen=True)
-class Kind:
+class ResourceKind:
     """A kind of resource. ``tag`` is its name for tags, ``rows`` that of its list in the answer of Describe."""
 
     tag: str
@@ -38,9 +36,9 @@ class Kind:
 KINDS = {
     kind.tag: kind
     for kind in (
-        Kind("vpc", "vpc", "Vpcs", "VpcId", "InvalidVpcID.NotFound", "vpc ID"),
-        Kind("subnet", "subnet", "Subnets", "SubnetId", "InvalidSubnetID.NotFound", "subnet ID"),
-        Kind(
+        ResourceKind("vpc", "vpc", "Vpcs", "VpcId", "InvalidVpcID.NotFound", "vpc ID"),
+        ResourceKind("subnet", "subnet", "Subnets", "SubnetId", "InvalidSubnetID.NotFound", "subnet ID"),
+        ResourceKind(
             "internet-gateway",
             "igw",
             "InternetGateways",
@@ -48,12 +46,14 @@ KINDS = {
             "InvalidInternetGatewayID.NotFound",
             "internetGateway ID",
         ),
-        Kind("route-table", "rtb", "RouteTables", "RouteTableId", "InvalidRouteTableID.NotFound", "routeTable ID"),
-        Kind(
+        ResourceKind(
+            "route-table", "rtb", "RouteTables", "RouteTableId", "InvalidRouteTableID.NotFound", "routeTable ID"
+        ),
+        ResourceKind(
             "vpc-endpoint", "vpce", "VpcEndpoints", "VpcEndpointId", "InvalidVpcEndpointId.NotFound", "VpcEndpoint Id"
         ),
-        Kind("security-group", "sg", "SecurityGroups", "GroupId", "InvalidGroup.NotFound", "security group"),
-        Kind(
+        ResourceKind("security-group", "sg", "SecurityGroups", "GroupId", "InvalidGroup.NotFound", "security group"),
+        ResourceKind(
             "launch-template",
             "lt",
             "LaunchTemplates",
@@ -61,8 +61,8 @@ KINDS = {
             "InvalidLaunchTemplateId.NotFound",
             "launch template ID",
         ),
-        Kind("key-pair", "key", "KeyPairs", "KeyPairId", "InvalidKeyPair.NotFound", "key pair"),
-        Kind("image", "ami", "Images", "ImageId", "InvalidAMIID.NotFound", "image id"),
+        ResourceKind("key-pair", "key", "KeyPairs", "KeyPairId", "InvalidKeyPair.NotFound", "key pair"),
+        ResourceKind("image", "ami", "Images", "ImageId", "InvalidAMIID.NotFound", "image id"),
     )
 }
 """The kinds of resources (EC2 API reference, "Error codes for the Amazon EC2 API")."""
@@ -130,7 +130,7 @@ class Ec2Resources:
         """Return the resources whose members have these values."""
         return [item for item in self.of[tag].all() if values.items() <= item.items()]
 
-    def _describe(self, kind: Kind, request: Request) -> Answer:
+    def _describe(self, kind: ResourceKind, request: Request) -> Answer:
         names = [value for name, value in request.items() if isinstance(value, list) and name.endswith("Ids")]
         rows = [self.get(kind.tag, identifier) for identifier in names[0]] if names else self.of[kind.tag].all()
         return described(kind.describe, kind.rows, rows, request)
@@ -176,7 +176,7 @@ def described(operation: str, rows: str, documents: Iterable[Document], request:
     model = operation_model("ec2", operation)
     assert model is not None
     output: Any = model.output_shape
-    shape: StructureShape = output.members[rows].member
+    shape: Any = output.members[rows].member
     filters = [(item["Name"], item.get("Values", [])) for item in request.get("Filters", ())]
     found = [
         document for document in documents if all(_matches(document, shape, name, values) for name, values in filters)
@@ -185,7 +185,7 @@ def described(operation: str, rows: str, documents: Iterable[Document], request:
     return {rows: shown, "NextToken": token}
 
 
-def _matches(document: Document, shape: StructureShape, name: str, values: list[str]) -> bool:
+def _matches(document: Document, shape: Any, name: str, values: list[str]) -> bool:
     if name.startswith("tag:"):
         found = [item["Value"] for item in document.get("Tags", ()) if item["Key"] == name[4:]]
     elif name == "tag-key":
@@ -195,17 +195,16 @@ def _matches(document: Document, shape: StructureShape, name: str, values: list[
     return any(fnmatchcase(text, value) for text in found for value in values)
 
 
-def _values(document: Mapping[str, Any], shape: Shape, path: list[str], name: str) -> Iterator[object]:
+def _values(document: Mapping[str, Any], shape: Any, path: list[str], name: str) -> Iterator[object]:
     """Yield the values at a path such as ``["attachment", "vpc-id"]``, the form of members' names in filters."""
     word = "".join(part[:1].upper() + part[1:] for part in _ALIASES.get(path[0], path[0]).split("-"))
-    assert isinstance(shape, StructureShape)
     member = next((each for each in (word, f"{word}s", f"{word}Set") if each in shape.members), None)
     if member is None:
         raise ServiceError("InvalidParameterValue", f"The filter '{name}' is invalid")
     inner = shape.members[member]
     value = document.get(member)
-    items = value if isinstance(inner, ListShape) else [value]
-    inner = inner.member if isinstance(inner, ListShape) else inner
+    items = value if inner.type_name == "list" else [value]
+    inner = inner.member if inner.type_name == "list" else inner
     for item in items or ():
         if len(path) > 1 and item is not None:
             yield from _values(item, inner, path[1:], name)

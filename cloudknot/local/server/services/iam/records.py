@@ -14,7 +14,7 @@ from urllib.parse import quote
 from cloudknot.local.directory.database import Database
 from cloudknot.local.directory.documents import Document, Documents
 from cloudknot.local.directory.state import ACCOUNT
-from cloudknot.local.server.services.managed_policies import aws_policy
+from cloudknot.local.server.services.iam.managed_policies import aws_policy
 from cloudknot.local.server.services.service import Answer, Request, ServiceError, page
 
 _NAME = re.compile(r"[\w+=,.@-]+", re.ASCII)

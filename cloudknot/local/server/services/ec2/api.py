@@ -5,11 +5,11 @@ from __future__ import annotations
 from cloudknot.local.directory.database import Database
 from cloudknot.local.directory.documents import Documents
 from cloudknot.local.iam.keys import Principal
-from cloudknot.local.server.services.ec2_catalog import Catalog
-from cloudknot.local.server.services.ec2_groups import SecurityGroups
-from cloudknot.local.server.services.ec2_network import Networks
-from cloudknot.local.server.services.ec2_resources import Ec2Resources
-from cloudknot.local.server.services.ec2_templates import LaunchTemplates
+from cloudknot.local.server.services.ec2.catalog import Offers
+from cloudknot.local.server.services.ec2.groups import SecurityGroups
+from cloudknot.local.server.services.ec2.network import Networks
+from cloudknot.local.server.services.ec2.resources import Ec2Resources
+from cloudknot.local.server.services.ec2.templates import LaunchTemplates
 from cloudknot.local.server.services.service import Answer, Operation, Request, run
 
 
@@ -28,7 +28,7 @@ class Ec2:
         groups = SecurityGroups(resources)
         networks = Networks(resources, groups)
         self._operations: dict[str, Operation] = {**resources.operations}
-        for part in (groups, networks, LaunchTemplates(resources), Catalog(resources)):
+        for part in (groups, networks, LaunchTemplates(resources), Offers(resources)):
             self._operations |= part.operations
         accounts = Documents(database, "ec2:account")
         # Only once: the default VPC can be deleted.

@@ -19,7 +19,7 @@ from cloudknot.local.directory.database import Database
 from cloudknot.local.directory.documents import Document, Documents
 from cloudknot.local.directory.state import ACCOUNT, REGION
 from cloudknot.local.iam.keys import Principal
-from cloudknot.local.server.services.ecr_images import StoredImages
+from cloudknot.local.server.services.ecr.images import ImageDocuments
 from cloudknot.local.server.services.service import Answer, Operation, Request, ServiceError, page, run
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ _RELATED = ("tags", "lifecyclePolicyText", "policyText")
 
 
 class Images(Protocol):
-    """The store of images, a registry or `StoredImages`."""
+    """The store of images, a registry or `ImageDocuments`."""
 
     def tags(self, repository: str) -> list[str]:
         """Return the tags of a repository."""
@@ -87,7 +87,7 @@ class Ecr:
         self._repositories = Documents(database, "ecr:repository")
         self._registry = registry
         self._lock = threading.Lock()
-        self._images: Images = registry or StoredImages(database)
+        self._images: Images = registry or ImageDocuments(database)
         self._operations: dict[str, Operation] = {
             "GetAuthorizationToken": self._authorization_token,
             "CreateRepository": self._create_repository,

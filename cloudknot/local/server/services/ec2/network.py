@@ -6,9 +6,9 @@ import ipaddress
 
 from cloudknot.local.directory.documents import Document
 from cloudknot.local.directory.state import ACCOUNT, REGION
-from cloudknot.local.server.services.ec2_catalog import ZONES
-from cloudknot.local.server.services.ec2_groups import SecurityGroups
-from cloudknot.local.server.services.ec2_resources import Ec2Resources, new_id, now
+from cloudknot.local.server.services.ec2.catalog import ZONES
+from cloudknot.local.server.services.ec2.groups import SecurityGroups
+from cloudknot.local.server.services.ec2.resources import Ec2Resources, new_id, now
 from cloudknot.local.server.services.service import Answer, Operation, Request, ServiceError
 
 RESERVED = 5

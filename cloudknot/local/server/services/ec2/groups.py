@@ -7,7 +7,7 @@ from functools import partial
 
 from cloudknot.local.directory.documents import Document
 from cloudknot.local.directory.state import ACCOUNT
-from cloudknot.local.server.services.ec2_resources import Ec2Resources
+from cloudknot.local.server.services.ec2.resources import Ec2Resources
 from cloudknot.local.server.services.service import Answer, Operation, Request, ServiceError
 
 _TARGETS = ("IpRanges", "Ipv6Ranges", "UserIdGroupPairs", "PrefixListIds")

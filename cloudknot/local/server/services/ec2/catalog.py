@@ -10,7 +10,7 @@ from typing import Any
 
 from cloudknot.local.directory.documents import Document
 from cloudknot.local.directory.state import ACCOUNT, REGION
-from cloudknot.local.server.services.ec2_resources import KINDS, Ec2Resources, described, now
+from cloudknot.local.server.services.ec2.resources import KINDS, Ec2Resources, described, now
 from cloudknot.local.server.services.service import Answer, Operation, Request, ServiceError
 
 ZONES = {f"{REGION}{letter}": f"use1-az{number}" for letter, number in zip("abcdef", (6, 1, 2, 4, 3, 5), strict=True)}
@@ -27,7 +27,7 @@ def published(name: str) -> Any:
         return json.load(stream)
 
 
-class Catalog:
+class Offers:
     """The operations on the offers of EC2.
 
     Parameters

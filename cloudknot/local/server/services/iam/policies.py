@@ -6,7 +6,8 @@ from functools import partial
 
 from cloudknot.local.directory.documents import Document
 from cloudknot.local.directory.state import ACCOUNT
-from cloudknot.local.server.services.iam_records import (
+from cloudknot.local.server.services.iam.managed_policies import aws_policies
+from cloudknot.local.server.services.iam.records import (
     IamRecords,
     checked_policy,
     encoded,
@@ -16,7 +17,6 @@ from cloudknot.local.server.services.iam_records import (
     new_id,
     now,
 )
-from cloudknot.local.server.services.managed_policies import aws_policies
 from cloudknot.local.server.services.service import Answer, Operation, Request, ServiceError
 
 HOLDERS = ("User", "Group", "Role")

@@ -1,4 +1,4 @@
-"""StoredImages: the manifests of images in the cloud's database, for a cloud without a registry."""
+"""ImageDocuments: the manifests of images in the cloud's database, for a cloud without a registry."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from cloudknot.local.directory.database import Database
 from cloudknot.local.directory.documents import Documents
 
 
-class StoredImages:
+class ImageDocuments:
     """The manifests in the repositories of a cloud. It has no layers.
 
     Parameters

@@ -12,8 +12,8 @@ from cloudknot.local.directory.database import Database
 from cloudknot.local.directory.documents import Document, Documents
 from cloudknot.local.iam.keys import AcceptedKey, Keys, Principal
 from cloudknot.local.iam.signing import AccessKey
-from cloudknot.local.server.services.iam_policies import IamPolicies, check_without_policies
-from cloudknot.local.server.services.iam_records import IamRecords, encoded, in_use, listed, missing, new_id, now
+from cloudknot.local.server.services.iam.policies import IamPolicies, check_without_policies
+from cloudknot.local.server.services.iam.records import IamRecords, encoded, in_use, listed, missing, new_id, now
 from cloudknot.local.server.services.service import Answer, Operation, Request, ServiceError, run
 
 MOST_KEYS = 2

@@ -1,0 +1,1 @@
+"""ECR: repositories, and the images in them. `api` answers calls."""

@@ -1,0 +1,1 @@
+"""IAM: users, groups, roles, instance profiles and policies. `api` answers calls."""
