@@ -17,6 +17,8 @@ from cloudknot.errors import CloudError, CloudknotError, ResourceDoesNotExistExc
 from cloudknot.local.cloudformation.records import Properties, ResourceError
 from cloudknot.local.directory.documents import CALL_HEADER
 
+_MISSING = ("NotFound", "NotAttached")
+"""Ends of EC2's codes for a missing resource, and for a gateway that is detached already."""
 _call = threading.local()
 """The id of the call that this thread makes. All stacks of a caller share clients."""
 
@@ -92,7 +94,7 @@ class Services:
             cause = error.__cause__
             is_missing = isinstance(cause, ResourceDoesNotExistException)
             # EC2's codes name the kind of resource, such as InvalidVpcID.NotFound.
-            if not is_missing and not (isinstance(cause, CloudError) and cause.code.endswith("NotFound")):
+            if not is_missing and not (isinstance(cause, CloudError) and cause.code.endswith(_MISSING)):
                 raise
 
     def new_name(self, max_length: int = 64) -> str:
