@@ -79,11 +79,11 @@ def test_scripts_find_results_and_lost_job_is_retried(tmp_path: Path, end) -> No
     directory = tmp_path / "cloud"
     cloud = ck.LocalCloud(directory)
     try:
-        assert run(FIRST.format(long=4), directory) == "[0.5, 0.25]"
+        assert run(FIRST.format(long=12), directory) == "[0.5, 0.25]"
         knot = ck.Knot(name="naps", cloud=cloud)
-        until(lambda: knot.jobs[-1].states.get("RUNNING") == 1)
+        until(lambda: knot.jobs[-1].status == "RUNNING")
         end(cloud, directory)
-        assert run(SECOND, directory) == "[[0.5, 0.25], [4]]"
+        assert run(SECOND, directory) == "[[0.5, 0.25], [12]]"
     finally:
         cloud.stop()
 
