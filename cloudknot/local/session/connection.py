@@ -36,8 +36,8 @@ POLL_INTERVAL = 0.02
 """Seconds between two checks of a cloud that is starting or stopping."""
 MOST_RECOVERIES, RECOVERY_PERIOD = 3, 600.0
 """Times that a session starts a crashed cloud again within this many seconds."""
-FIRST_SERVICES = ("sts", "s3", "cloudformation", "batch", "iam", "ec2")
-"""The services that a first `Knot` calls."""
+FIRST_SERVICES = ("cloudformation", "batch", "s3", "sts", "iam", "ec2")
+"""The services that a first `Knot` calls. An existing one needs only the first ones."""
 
 
 class Connection:
