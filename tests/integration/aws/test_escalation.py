@@ -333,7 +333,7 @@ def test_refused_update_with_first_boundary_does_not_block_the_stack(owner):
     with pytest.raises(ck.CannotCreateResourceException, match="iam:AttachRolePolicy"):
         stack.deploy(template, {"Boundary": BOUNDARY, "Policy": ADMINISTRATOR})
     assert status(owner, name) == "UPDATE_ROLLBACK_COMPLETE"
-    assert stack.deploy(template, {"Boundary": BOUNDARY, "Policy": READER}).status == "UPDATE_COMPLETE"
+    assert stack.deploy(template, {"Boundary": BOUNDARY, "Policy": READER}).status.startswith("UPDATE_COMPLETE")
     stack.delete()
 
 
