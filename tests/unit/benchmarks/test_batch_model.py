@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cloudknot.deploy.job_definition import ATTEMPTS
 from cloudknot.errors import CloudknotInputError
-from cloudknot.run.collect.collector import LONGEST_PAUSE
+from cloudknot.run.collect.timers import LONGEST_PAUSE
 from cloudknot.worker.results import FIRST_INTERVAL, LONGEST_INTERVAL
 from tests.benchmarks.batch_model import experiments, heat, paper, tables
 from tests.benchmarks.batch_model.constants import BatchConstants, LambdaConstants
