@@ -79,6 +79,12 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         self._body_size, self._waited = 0, 0.0
         super().service()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether this connection waits for a request. Its state then changes in the server's thread only."""
+        # The requests first: the thread that answers one removes it last.
+        return not (self.requests or self.total_outbufs_len or self.will_close or self.close_when_flushed)
+
     def is_overdue(self, now: float, limits: Limits) -> bool:
         """Return whether the client has kept this connection waiting for too long."""
         # Read once: another thread may set it to None.

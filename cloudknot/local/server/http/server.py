@@ -13,11 +13,14 @@ from cloudknot.local.iam.gate import LONGEST_CALL
 from cloudknot.local.server.http.connections import Channel, Limits, least_useful
 from cloudknot.local.server.http.parser import LARGE, Admit
 from cloudknot.local.server.http.threads import Threads
+from cloudknot.local.server.http.watched import Watched
 
 THREADS = 16
 MAX_CONNECTIONS = 2000
 OTHER_FILES = 200
 """Descriptors that the process needs besides its connections: files of objects, and the sockets of fork servers."""
+WAIT = 1.0
+"""Seconds between two looks at the limits of connections."""
 MAX_BODY = 5 * 1024**3
 """Bytes. The largest object that one PUT to S3 may store."""
 
@@ -29,7 +32,21 @@ class LoopbackServer(TcpWSGIServer):  # type: ignore[misc]
 
     def __init__(self, application: WSGIApplication, admit: Admit, limits: Limits, **adjustments: Any) -> None:
         self.admit, self.limits = admit, limits
-        super().__init__(application, dispatcher=Threads(THREADS), adj=Adjustments(**adjustments))
+        self._watched = Watched()
+        super().__init__(application, self._watched, dispatcher=Threads(THREADS), adj=Adjustments(**adjustments))
+
+    def run(self) -> None:
+        try:
+            while self._watched:
+                self.serve_once(WAIT)
+        except (SystemExit, KeyboardInterrupt):
+            self.task_dispatcher.shutdown()
+
+    def serve_once(self, timeout: float) -> None:
+        """Wait for events on the connections for some seconds, and handle them."""
+        # The next check of all connections is due, or room for one more connection.
+        self._watched.note(self._fileno)
+        self._watched.wait(timeout)
 
     def handle_accept(self) -> None:
         # Otherwise, clients that never finish a request could take all connections.
@@ -43,6 +60,7 @@ class LoopbackServer(TcpWSGIServer):  # type: ignore[misc]
         for channel in list(self.active_channels.values()):
             if channel.is_overdue(now, self.limits):
                 channel.will_close = True
+                self._watched.note(channel._fileno)
         self.task_dispatcher.shrink()
 
 
@@ -65,8 +83,6 @@ def http_server(application: WSGIApplication, admit: Admit, port: int, limits: L
         connection_limit=bounds.connections + OTHER_FILES // 2,
         max_request_body_size=MAX_BODY,
         cleanup_interval=bounds.check,
-        # select() cannot watch descriptors above 1,023, and each connection needs one.
-        asyncore_use_poll=True,
         recv_bytes=LARGE,
         # Bodies and answers that are no files are in memory already. A copy in a temporary file would fail on a full
         # disk. The gate refuses longer bodies than this.

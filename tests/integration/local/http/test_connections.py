@@ -436,7 +436,7 @@ def serve(server):
     """Serve until ``server.stopping`` is set."""
     server.stopping = False
     while not server.stopping:
-        server.asyncore.loop(timeout=0.05, map=server._map, use_poll=True, count=1)
+        server.serve_once(0.05)
     for channel in list(server.active_channels.values()):
         channel.handle_close()
     server.task_dispatcher.shutdown()
