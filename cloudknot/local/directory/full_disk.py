@@ -1,6 +1,6 @@
 """FullDisk: notes that the embedded cloud cannot store data, so that jobs and sessions get this reason.
 
-A disk is full, or the server has as many open files as it may have: each large object in S3 is one.
+A disk is full, or the server has as many open files as it may have: connections, and large objects that are read.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ NO_FILES = frozenset({errno.EMFILE, errno.ENFILE})
 ERRORS = NO_FILES | {errno.ENOSPC, errno.EDQUOT}
 """These, and the errors for a full disk and for a used-up share of it."""
 _NO_FILES = (
-    "The embedded cloud has as many open files as its system allows. Each stored result of more than a megabyte is "
-    "one. Delete results that you no longer need with job.clobber(), or stop the cloud, run `ulimit -n 65536`, and "
-    "start it again."
+    "The embedded cloud has as many open files as its system allows. Each connection is one, and each large result "
+    "that is being read or written. Try again with fewer sessions at a time, or stop the cloud, run "
+    "`ulimit -n 65536`, and start it again."
 )
 NO_SPACE = "No space left on device"
 """The system's words for a full disk."""

@@ -39,10 +39,10 @@ from cloudknot.local.s3.storage import listing, uploads, versions
 from cloudknot.local.s3.storage.files import DataFiles, cut
 from cloudknot.local.s3.storage.lifecycle import Expiry, LifecycleRule, prefixes_of, rules_of
 from cloudknot.local.s3.storage.listing import BucketView
-from cloudknot.local.s3.storage.schema import SCHEMA, bucket_named, text_of
+from cloudknot.local.s3.storage.schema import NULL, SCHEMA, bucket_named, text_of
 from cloudknot.local.s3.storage.upkeep import check_files
 from cloudknot.local.s3.storage.versions import Freed
-from cloudknot.local.s3.storage.writer import ObjectWriter
+from cloudknot.local.s3.storage.writer import SMALL, ObjectWriter
 
 T = TypeVar("T")
 
@@ -155,9 +155,18 @@ class ObjectStore:
 
     # Objects
 
-    def writer(self, length: int | None = None) -> ObjectWriter:
-        """Return a writer for new data. `OSError` (ENOSPC) if the disk has no room for ``length`` bytes."""
-        return ObjectWriter(self._files, length)
+    def writer(self, length: int | None = None, place: tuple[str, str] | None = None) -> ObjectWriter:
+        """Return a writer for new data. `OSError` (ENOSPC) if the disk has no room for ``length`` bytes.
+
+        Small data for the object at ``place``, a bucket and a key, needs no room if it replaces another object.
+        """
+        try:
+            return ObjectWriter(self._files, length)
+        except OSError:
+            # A deletion on a full disk may first change an object, as that of a run does with the manifest.
+            if length is None or length > SMALL or place is None or not self._is_replaceable(*place):
+                raise
+            return ObjectWriter(self._files, length, needs_room=False)
 
     def put(
         self,
@@ -377,6 +386,12 @@ class ObjectStore:
             with contextlib.suppress(FileNotFoundError):
                 size += os.stat(path).st_size
         return Usage(count, files + size)
+
+    def _is_replaceable(self, bucket: str, key: str) -> bool:
+        try:
+            return self.get(bucket, key).version == NULL
+        except S3Error:
+            return False
 
     def _keep_up(self) -> None:
         check_files(self._database, self._files, self._is_closed)

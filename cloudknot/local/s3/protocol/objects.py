@@ -67,7 +67,7 @@ class Objects:
         properties, condition = stored_properties(request), write_condition(request.headers)
         # Before the body arrives, which may be long.
         self._store.bucket(request.bucket)
-        with self._store.writer(body.length) as writer:
+        with self._store.writer(body.length, (request.bucket, request.key)) as writer:
             etag, checksum = body.receive(writer, request.headers)
             if checksum is not None:
                 properties = replace(properties, checksum=checksum)

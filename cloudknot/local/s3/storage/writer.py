@@ -21,16 +21,20 @@ class ObjectWriter:
     files : DataFiles
     length : int, optional
         Bytes that will come. `OSError` if the disk has no room for them.
+    needs_room : bool, default True
+        False for small data that replaces other data.
     """
 
-    def __init__(self, files: DataFiles, length: int | None = None) -> None:
+    def __init__(self, files: DataFiles, length: int | None = None, *, needs_room: bool = True) -> None:
         self.size = 0
         self._files = files
         self._small = bytearray()
         self._file: NewFile | None = None
         self._announced = 0
         if length is None or length <= SMALL:
-            files.room.require()
+            # A deletion may store marks without data first, also on a full disk.
+            if needs_room and length != 0:
+                files.room.require()
         else:
             self._announce(length)
 
