@@ -66,8 +66,8 @@ WORDINGS: tuple[Wording, ...] = (
     Wording(
         "Host EC2",
         HostLostError,
-        "lost the machine that it ran on. On AWS, this is usually a Spot instance that was taken back. On the embedded "
-        "cloud, its server ended.",
+        "lost the machine that it ran on. On AWS, this is usually a Spot instance that was taken back. On the "
+        "embedded cloud, its server ended.",
     ),
     Wording("DockerTimeoutError", HostLostError, DOCKER_HANGS),
     Wording("CannotInspectContainerError", HostLostError, DOCKER_HANGS),
