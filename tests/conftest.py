@@ -1,6 +1,8 @@
 """Isolation of every test from the developer's AWS files and settings, and the selection for `make test`."""
 
+import json
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -73,3 +75,24 @@ def isolated_home(tmp_path_factory):
         patch.setenv("HOME", str(home))
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         yield home
+
+
+@pytest.fixture(scope="session")
+def template_types():
+    """Return the types of all resources in the templates for knots and Pars."""
+    from cloudknot.deploy.cloudformation import template
+
+    return set(re.findall(r"Type: (AWS::\w+::\w+)", template.load("knot") + template.load("pars")))
+
+
+@pytest.fixture(scope="session")
+def handlers(template_types):
+    """Return the permissions that CloudFormation's resource handlers need, by type (from its registry's schemas)."""
+    import cfnlint
+
+    permissions = {}
+    for path in (Path(cfnlint.__file__).parent / "data" / "schemas" / "resources").glob("*.json"):
+        schema = json.loads(path.read_text(encoding="utf-8"))
+        if schema.get("typeName") in template_types and "handlers" in schema:
+            permissions[schema["typeName"]] = schema["handlers"]
+    return permissions

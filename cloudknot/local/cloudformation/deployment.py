@@ -15,6 +15,8 @@ from graphlib import CycleError, TopologicalSorter
 from typing import NoReturn
 
 from cloudknot.aws.door import Door
+from cloudknot.local.cloudformation import handlers
+from cloudknot.local.cloudformation.kinds import KINDS
 from cloudknot.local.cloudformation.reads import reads
 from cloudknot.local.cloudformation.records import (
     DELETED,
@@ -28,7 +30,6 @@ from cloudknot.local.cloudformation.records import (
     UndoStep,
     ValidationError,
 )
-from cloudknot.local.cloudformation.resource_types import RESOURCE_TYPES, ResourceType, UpdatableType
 from cloudknot.local.cloudformation.services import Services
 from cloudknot.local.cloudformation.template import Resolver, references
 
@@ -41,7 +42,7 @@ CUSTOM_NAMED = (
 def check(spec: StackSpec, pseudo_parameters: Mapping[str, str]) -> None:
     """Refuse a template with unknown resource types, unresolved references or circular dependencies."""
     resources = spec.template["Resources"]
-    if unknown := sorted({resource.get("Type", "") for resource in resources.values()} - set(RESOURCE_TYPES)):
+    if unknown := sorted({resource.get("Type", "") for resource in resources.values()} - set(KINDS)):
         raise ValidationError(f"Template format error: Unrecognized resource types: [{', '.join(unknown)}]")
     names = {*resources, *spec.parameters, *pseudo_parameters, "AWS::NoValue"}
     missing = {name for resource in resources.values() for name in references(resource)} - names
@@ -202,17 +203,15 @@ class Deployment:
         begun = self._record.creation
         if begun is None:
             return
-        kind = RESOURCE_TYPES[begun.kind]
         services = Services(self._door, self._record.name, begun.logical_id, begun.token)
-        made = Resource(
-            begun.logical_id, begun.kind, begun.properties, kind.planned_id(services, begun.properties), {}
-        )
+        physical_id = handlers.planned_id(services, begun.kind, begun.properties)
+        made = Resource(begun.logical_id, begun.kind, begun.properties, physical_id, {})
         try:
             if made.physical_id:
-                kind.delete(services, made)
+                handlers.delete(services, made)
             else:
-                created = kind.create(services, begun.properties)
-                kind.delete(services, replace(made, physical_id=created.physical_id, attributes=created.attributes))
+                created = handlers.create(services, begun.kind, begun.properties)
+                handlers.delete(services, replace(made, physical_id=created.physical_id))
         except ResourceError as error:
             if services.created is not None:
                 self._delete_partial(replace(made, physical_id=services.created.physical_id))
@@ -240,12 +239,10 @@ class Deployment:
                 elif step.created is not None:
                     self._restore(step.created, step.before)
                 elif step.before is not None:
-                    kind = RESOURCE_TYPES[step.before.kind]
-                    assert isinstance(kind, UpdatableType)
                     self._record.resources[step.logical_id] = replace(
                         self._record.resources[step.logical_id], properties=step.attempted
                     )
-                    self._update_in_place(kind, step.before, step.before.properties)
+                    self._update_in_place(step.before, step.before.properties)
                 steps.pop()
                 self._record.save(self._record)
         except ResourceError as error:
@@ -262,28 +259,28 @@ class Deployment:
         properties = self._properties(name, spec)
         if properties == before.properties:
             return
-        kind = RESOURCE_TYPES[before.kind]
+        kind = KINDS[before.kind]
         changed = {
             key for key in {*properties, *before.properties} if properties.get(key) != before.properties.get(key)
         }
-        if isinstance(kind, UpdatableType) and changed <= kind.in_place:
+        if changed <= kind.in_place:
             # Appended before the change, because an update that fails may have been applied in part.
             undo.append(UndoStep(name, None, before, properties))
-            self._update_in_place(kind, before, properties)
+            self._update_in_place(before, properties)
             return
         # The replacement exists beside the old resource for a while, and two resources cannot have the same name.
         if kind.name in properties and kind.name not in changed and not kind.has_revisions:
             self._fail(before, "UPDATE_FAILED", CUSTOM_NAMED.format(name=properties[kind.name]))
         self._create_resource(name, spec, "UPDATE", undo)
-        if not kind.outlives_replacement(before.properties):
+        if not handlers.outlives_replacement(before.properties):
             replaced.append(before)
         self._record.save(self._record)
 
-    def _update_in_place(self, kind: UpdatableType, before: Resource, properties: Properties) -> None:
+    def _update_in_place(self, before: Resource, properties: Properties) -> None:
         current = self._record.resources[before.logical_id]
         self._record.set_resource_status(current, "UPDATE_IN_PROGRESS")
         try:
-            updated = kind.update(self._services(before.logical_id), current, properties)
+            updated = handlers.update(self._services(before.logical_id), current, properties)
             changed = replace(current, properties=properties, attributes=updated.attributes)
             self._read("update", changed)
         except ResourceError as error:
@@ -313,7 +310,7 @@ class Deployment:
             # Stored before the first call, so that nothing half-made is left if the server ends during it.
             self._record.creation = Creation(name, kind, properties, token)
             self._record.save(self._record)
-            created = RESOURCE_TYPES[kind].create(services, properties)
+            created = handlers.create(services, kind, properties)
             resource = Resource(name, kind, properties, created.physical_id, created.attributes, policy)
             self._read("create", resource)
         except ResourceError as error:
@@ -331,7 +328,7 @@ class Deployment:
 
     def _delete_partial(self, resource: Resource) -> None:
         """Delete a resource that was created in part. If that fails, keep it in the stack, to be deleted with it."""
-        if not self._delete(resource, RESOURCE_TYPES[resource.kind]):
+        if not self._delete(resource):
             self._record.resources.setdefault(resource.logical_id, resource)
 
     def _fail(self, resource: Resource, status: str, reason: str) -> NoReturn:
@@ -353,7 +350,7 @@ class Deployment:
                 continue
             if resource.policy in retained:
                 self._record.set_resource_status(resource, "DELETE_SKIPPED")
-            elif not self._delete(resource, RESOURCE_TYPES[resource.kind]):
+            elif not self._delete(resource):
                 remaining.append(resource.logical_id)
                 needed |= self._dependencies_of(resource)
                 continue
@@ -368,11 +365,11 @@ class Deployment:
         declaration = self._record.spec.template["Resources"].get(resource.logical_id)
         return set(_dependencies(declaration)) if declaration else set()
 
-    def _delete(self, resource: Resource, kind: ResourceType) -> bool:
+    def _delete(self, resource: Resource) -> bool:
         self._record.set_resource_status(resource, "DELETE_IN_PROGRESS")
         try:
             self._read("delete", resource)
-            kind.delete(self._services(resource.logical_id), resource)
+            handlers.delete(self._services(resource.logical_id), resource)
         except ResourceError as error:
             self._record.set_resource_status(resource, "DELETE_FAILED", str(error))
             return False

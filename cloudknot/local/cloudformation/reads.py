@@ -1,19 +1,14 @@
 """The calls by which CloudFormation's resource handlers read the state of a resource.
 
-They change nothing, but fail without their permissions, and so does the stack. The handlers' permissions determine
-which ones a handler makes.
+They change nothing, but fail without their permissions, and so does the stack.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 
-from cloudknot.local.cloudformation.handler_permissions import HANDLER_PERMISSIONS
+from cloudknot.local.cloudformation.kinds import KINDS
 from cloudknot.local.cloudformation.records import Properties, Resource
-
-_READ = re.compile(r"(batch|ec2|iam|logs):((?:Describe|Get|List)\w+)")
-"""Reads of other services belong to properties that the templates do not have."""
 
 
 def reads(operation: str, resource: Resource, place: str) -> Iterator[tuple[str, str, Properties]]:
@@ -26,14 +21,18 @@ def reads(operation: str, resource: Resource, place: str) -> Iterator[tuple[str,
     place : str
         Region and account, as in ARNs: ``"us-east-1:123456789012"``.
     """
-    handlers = HANDLER_PERMISSIONS.get(resource.kind, {})
-    # CloudFormation reads a resource after each change to it, for its attributes.
-    kinds = (operation,) if operation == "delete" else (operation, "read")
-    actions = dict.fromkeys(action for kind in kinds for action in handlers.get(kind, "").split())
-    for match in filter(None, map(_READ.fullmatch, actions)):
-        service, name = match.groups()
-        for arguments in _ARGUMENTS.get(match[0], _all)(resource, place):
+    for action in reading_actions(operation, resource.kind):
+        service, _, name = action.partition(":")
+        for arguments in _ARGUMENTS.get(action, _all)(resource, place):
             yield service, name, arguments
+
+
+def reading_actions(operation: str, kind_name: str) -> list[str]:
+    """Return the reads of a handler around an operation, for example ``"ec2:DescribeVpcs"``."""
+    kind = KINDS[kind_name]
+    # CloudFormation reads a resource after each change to it, for its attributes.
+    names = (kind.delete_reads or kind.reads) if operation == "delete" else f"{kind.change_reads} {kind.reads}"
+    return [name if ":" in name else f"{kind.service}:{name}" for name in names.split()]
 
 
 _Arguments = Callable[[Resource, str], list[Properties]]

@@ -158,7 +158,9 @@ def _convert(shape: Any, value: Any) -> object:
     if kind == "list":
         return [_convert(shape.member, item) for item in value]
     if kind == "map":
-        return {str(key): _convert(shape.value, item) for key, item in value.items()}
+        # Most kinds have a list of tags. Some services take a map.
+        items = [(tag["Key"], tag["Value"]) for tag in value] if isinstance(value, list) else value.items()
+        return {str(key): _convert(shape.value, item) for key, item in items}
     if kind == "boolean":
         return str(value).lower() == "true"
     if kind in ("integer", "long"):

@@ -23,7 +23,6 @@ from cloudknot.cli.main import main
 from cloudknot.deploy.account.resources import find_resources, remove, remove_runs
 from cloudknot.deploy.codebuild.project import delete_project, make_project
 from cloudknot.deploy.inventory import all_stacks
-from cloudknot.local.cloudformation.handler_permissions import HANDLER_PERMISSIONS
 from tests.helpers.functions import cube
 from tests.helpers.waiting import until
 
@@ -147,11 +146,10 @@ class TestWholePolicies:
         assert owner.call("codebuild", "list_projects")["projects"] == before
         assert list(owner.storage.keys(f"{CONTEXTS}/")) == []
 
-    def test_stacks_make_only_calls_that_the_handlers_make(self, users, owner):
+    def test_stacks_make_only_calls_that_the_handlers_make(self, users, owner, handlers):
         """The embedded CloudFormation needs no permission that the real one does not need."""
-        listed = {
-            action for kind in HANDLER_PERMISSIONS.values() for actions in kind.values() for action in actions.split()
-        }
+        operations = [operation for kind in handlers.values() for operation in kind.items()]
+        listed = {action for name, needed in operations if name != "list" for action in needed["permissions"]}
         via = {"ForAnyValue:StringEquals": {"aws:CalledVia": "cloudformation.amazonaws.com"}}
         denied = {"Effect": "Deny", "NotAction": sorted(listed), "Resource": "*", "Condition": via}
         allowed = {"Effect": "Allow", "Action": "*", "Resource": "*"}
