@@ -281,7 +281,6 @@ def test_every_module_has_docstring():
 
 SAME_NAMES = {
     "Job": "AWS Batch's noun: as the client reads it, and as the embedded cloud keeps it",
-    "JobDefinition": "AWS Batch's noun: as a knot shows it, and as a resource type of the embedded CloudFormation",
 }
 """Names that two classes share, with the reason."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 
-from cloudknot.local.cloudformation.kinds import KINDS, Kind
+from cloudknot.local.cloudformation.kinds import KINDS, ResourceType
 from cloudknot.local.cloudformation.records import Properties, Resource
 from cloudknot.local.cloudformation.services import CreatedResource, Services
 from cloudknot.local.cloudformation.steps import only, without
@@ -51,7 +51,7 @@ def delete(services: Services, resource: Resource) -> None:
         services.delete(kind.service, kind.delete, _key(kind, resource))
 
 
-def planned_name(services: Services, kind: Kind, properties: Properties) -> str:
+def planned_name(services: Services, kind: ResourceType, properties: Properties) -> str:
     """Return the name in the properties, or a new one."""
     return properties.get(kind.name) or services.new_name(kind.longest_name)
 
@@ -71,7 +71,7 @@ def outlives_replacement(properties: Properties) -> bool:
     return str(policy.get("SkipDeregisterOnUpdate", False)).lower() == "true"
 
 
-def _key(kind: Kind, resource: Resource) -> Properties:
+def _key(kind: ResourceType, resource: Resource) -> Properties:
     """Return the arguments that name a resource."""
     if len(kind.key) > 1:
         return only(resource.properties, kind.key)

@@ -15,7 +15,7 @@ from cloudknot.local.cloudformation.steps import Step, no_step
 
 
 @dataclass(frozen=True)
-class Kind:
+class ResourceType:
     """A type of resource, such as ``AWS::EC2::VPC``. Changes that are not in place replace the resource.
 
     Formats, such as ``"{Vpc[VpcId]}"``, are filled in with the arguments and the answer of an operation.
@@ -67,7 +67,7 @@ class Kind:
         return frozenset({*self.updated, *self.settled})
 
 
-def _ec2(noun: str, switches: tuple[str, ...] = (), **others: Any) -> Kind:
+def _ec2(noun: str, switches: tuple[str, ...] = (), **others: Any) -> ResourceType:
     """Return a kind with an id. ``Modify<noun>Attribute`` sets each of its ``switches`` in a call of its own."""
     key = f"{noun}Id"
     usual = {
@@ -75,23 +75,23 @@ def _ec2(noun: str, switches: tuple[str, ...] = (), **others: Any) -> Kind:
         **{"attributes": {key: f"{{{noun}[{key}]}}"}, "apart": switches, "settled": (*switches, "Tags")},
         **{"settle": steps.switch(noun, switches)},
     }
-    return Kind("ec2", **{**usual, **others})
+    return ResourceType("ec2", **{**usual, **others})
 
 
-def _batch(noun: str, **others: Any) -> Kind:
+def _batch(noun: str, **others: Any) -> ResourceType:
     """Return a kind with an ARN. Batch deletes a disabled resource only."""
     arn = f"{{{noun[0].lower()}{noun[1:]}Arn}}"
     usual = {"name": f"{noun}Name", "attributes": {f"{noun}Arn": arn}, "empty": steps.disable(noun)}
     usual |= {"reads": f"Describe{noun}s", "name_is_enough": True}
-    return Kind("batch", f"Create{noun}", f"Delete{noun}", (noun,), arn, **{**usual, **others})
+    return ResourceType("batch", f"Create{noun}", f"Delete{noun}", (noun,), arn, **{**usual, **others})
 
 
-def _named(service: str, noun: str, name: str, **others: Any) -> Kind:
+def _named(service: str, noun: str, name: str, **others: Any) -> ResourceType:
     """Return a kind with its name for its id."""
-    return Kind(service, f"Create{noun}", f"Delete{noun}", (name,), f"{{{name}}}", name=name, **others)
+    return ResourceType(service, f"Create{noun}", f"Delete{noun}", (name,), f"{{{name}}}", name=name, **others)
 
 
-KINDS: Mapping[str, Kind] = {
+KINDS: Mapping[str, ResourceType] = {
     "AWS::EC2::VPC": _ec2(
         "Vpc",
         ("EnableDnsSupport", "EnableDnsHostnames"),
@@ -109,7 +109,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "AWS::EC2::InternetGateway": _ec2("InternetGateway", tags="internet-gateway", reads="DescribeInternetGateways"),
     "AWS::EC2::RouteTable": _ec2("RouteTable", tags="route-table", reads="DescribeRouteTables"),
-    "AWS::EC2::VPCGatewayAttachment": Kind(
+    "AWS::EC2::VPCGatewayAttachment": ResourceType(
         "ec2",
         "AttachInternetGateway",
         "DetachInternetGateway",
@@ -118,7 +118,7 @@ KINDS: Mapping[str, Kind] = {
         id="IGW|{VpcId}",
         reads="DescribeInternetGateways DescribeVpnGateways",
     ),
-    "AWS::EC2::Route": Kind(
+    "AWS::EC2::Route": ResourceType(
         "ec2",
         "CreateRoute",
         "DeleteRoute",
@@ -127,7 +127,7 @@ KINDS: Mapping[str, Kind] = {
         reads="DescribeRouteTables",
         change_reads="DescribeNetworkInterfaces",
     ),
-    "AWS::EC2::SubnetRouteTableAssociation": Kind(
+    "AWS::EC2::SubnetRouteTableAssociation": ResourceType(
         "ec2",
         "AssociateRouteTable",
         "DisassociateRouteTable",
@@ -204,7 +204,7 @@ KINDS: Mapping[str, Kind] = {
         "ListTagsForResource",
         delete_reads="DescribeLogGroups",
     ),
-    "AWS::Batch::JobDefinition": Kind(
+    "AWS::Batch::JobDefinition": ResourceType(
         "batch",
         "RegisterJobDefinition",
         "DeregisterJobDefinition",
@@ -242,6 +242,6 @@ KINDS: Mapping[str, Kind] = {
         ),
     ),
     # A placeholder with nothing behind it.
-    "AWS::CloudFormation::WaitConditionHandle": Kind("", "", "", key=(), id=""),
+    "AWS::CloudFormation::WaitConditionHandle": ResourceType("", "", "", key=(), id=""),
 }
 """By type, as in templates."""
