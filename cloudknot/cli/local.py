@@ -96,7 +96,9 @@ def status(directory: str | None, as_json: bool) -> None:
         click.echo(f"It started {_duration(state.uptime)} ago and was last used {_duration(state.idle)} ago.")
         jobs = ", ".join(f"{number} {name}" for name, number in state.jobs.items() if number) or "none"
         click.echo(f"Jobs: {jobs}.")
-    parts = ", ".join(f"{_DISK[name]} {_size(size)}" for name, size in usage.disk.items())
+    sizes = {name: _size(size) for name, size in usage.disk.items()}
+    sizes["results"] += f" ({_number(usage.objects, 'object')})"
+    parts = ", ".join(f"{_DISK[name]} {size}" for name, size in sizes.items())
     click.echo(f"Disk: {parts}, in {cloud.directory}. {_size(usage.free)} are free.")
     if usage.memory:
         click.echo(f"Memory: server {_size(usage.memory['server'])}, jobs {_size(usage.memory['jobs'])}.")

@@ -165,11 +165,3 @@ class Deleted:
 
     version: str = ""
     marker: str = ""
-
-
-@dataclass(frozen=True)
-class Usage:
-    """The stored objects, and the bytes that they and unfinished uploads take."""
-
-    objects: int
-    bytes: int

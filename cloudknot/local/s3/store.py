@@ -10,7 +10,6 @@ from __future__ import annotations
 import builtins
 import contextlib
 import logging
-import os
 import secrets
 import sqlite3
 import threading
@@ -21,6 +20,7 @@ from typing import TypeVar
 
 from cloudknot.local import wsgi
 from cloudknot.local.directory.database import Database
+from cloudknot.local.directory.state import OBJECTS
 from cloudknot.local.s3.errors import S3Error
 from cloudknot.local.s3.records import (
     Condition,
@@ -33,13 +33,12 @@ from cloudknot.local.s3.records import (
     StoredBucket,
     UploadedPart,
     UploadPage,
-    Usage,
 )
 from cloudknot.local.s3.storage import listing, uploads, versions
 from cloudknot.local.s3.storage.files import DataFiles, cut
 from cloudknot.local.s3.storage.lifecycle import Expiry, LifecycleRule, prefixes_of, rules_of
 from cloudknot.local.s3.storage.listing import BucketView
-from cloudknot.local.s3.storage.schema import NULL, SCHEMA, bucket_named, text_of
+from cloudknot.local.s3.storage.schema import DATABASE, NULL, SCHEMA, bucket_named, text_of
 from cloudknot.local.s3.storage.upkeep import check_files
 from cloudknot.local.s3.storage.versions import Freed
 from cloudknot.local.s3.storage.writer import SMALL, ObjectWriter
@@ -50,6 +49,8 @@ ANY = Condition()
 """No condition."""
 EXPIRE_EVERY = 3600.0
 """Seconds between two applications of the lifecycle rules."""
+REPEATABLE = 24 * 3600.0
+"""Seconds for which the completion of an upload can be repeated, by a client that lost the answer."""
 LIFECYCLE = "lifecycle"
 """The kind of configuration that `ObjectStore.expire` reads."""
 
@@ -66,11 +67,10 @@ class ObjectStore:
     """
 
     def __init__(self, directory: Path, clock: Callable[[], float] = time.time) -> None:
-        place = directory / "objects"
+        place = directory / OBJECTS
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._clock = clock
-        self._path = place / "objects.sqlite"
-        self._database = Database(self._path, SCHEMA)
+        self._database = Database(place / DATABASE, SCHEMA)
         self._files = DataFiles(place, self._database.change(_next_generation))
         self._is_closed, self._is_checked = threading.Event(), threading.Event()
         # In the background: a store with many files starts as fast as an empty one.
@@ -356,6 +356,13 @@ class ObjectStore:
             lambda connection: uploads.complete(connection, upload, parts, etag, condition, checksum, now)
         )
 
+    def completed(
+        self, bucket: str, key: str, upload_id: str, parts: Sequence[tuple[int, str]]
+    ) -> ObjectVersion | None:
+        """Return the version that `complete` made of these parts within the last day, or None."""
+        with self._database.reading() as connection:
+            return uploads.completed(connection, bucket, key, upload_id, parts)
+
     def abort(self, upload: MultipartUpload) -> None:
         """End an upload and delete its parts. NoSuchUpload if it has ended."""
         self._change(lambda connection: (None, uploads.end(connection, upload)))
@@ -374,18 +381,9 @@ class ObjectStore:
             except S3Error as error:
                 # The bucket was deleted meanwhile.
                 logging.info("The lifecycle rules of bucket %s were not applied: %s", name, error)
+        if self._database.rows("SELECT 1 FROM completions WHERE completed < ? LIMIT 1", now - REPEATABLE):
+            self._database.change(lambda connection: uploads.forget_completions(connection, now - REPEATABLE))
         return count
-
-    def usage(self) -> Usage:
-        """Return the number of stored objects, and the bytes on the disk."""
-        ((files,),) = self._database.rows("SELECT coalesce(sum(size), 0) FROM files")
-        statement = "SELECT count(*) FROM versions INDEXED BY objects WHERE is_latest AND NOT is_marker"
-        ((count,),) = self._database.rows(statement)
-        size = 0
-        for path in (self._path, self._path.with_name(f"{self._path.name}-wal")):
-            with contextlib.suppress(FileNotFoundError):
-                size += os.stat(path).st_size
-        return Usage(count, files + size)
 
     def _is_replaceable(self, bucket: str, key: str) -> bool:
         try:

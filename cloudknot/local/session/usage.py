@@ -12,11 +12,12 @@ from pathlib import Path
 from cloudknot.local.directory.disk_use import DiskUse
 from cloudknot.local.directory.state import DATABASES, LOGS, OBJECTS
 from cloudknot.local.runners.images.prune import remaining_size
+from cloudknot.local.s3.storage.schema import count_objects
 
 
 @dataclass(frozen=True)
 class CloudUsage:
-    """The bytes that an embedded cloud uses.
+    """The bytes that an embedded cloud uses, and the number of its objects.
 
     Attributes
     ----------
@@ -25,6 +26,8 @@ class CloudUsage:
         their installed packages.
     free : int
         The bytes that are free on the disk of the cloud's directory.
+    objects : int
+        The number of objects in S3.
     memory : mapping
         ``"server"`` and ``"jobs"``. Empty if the cloud does not run, or the system has no ``/proc``. Jobs in
         containers do not count.
@@ -32,6 +35,7 @@ class CloudUsage:
 
     disk: Mapping[str, int]
     free: int
+    objects: int = 0
     memory: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -44,7 +48,8 @@ def usage_of(directory: Path, server: int | None) -> CloudUsage:
         "records": sum(_size(directory, name) for name in DATABASES if name != LOGS),
         "images": remaining_size(directory),
     }
-    return CloudUsage(disk, shutil.disk_usage(existing).free, memory_of(server) if server else {})
+    free, memory = shutil.disk_usage(existing).free, memory_of(server) if server else {}
+    return CloudUsage(disk, free, count_objects(directory), memory)
 
 
 def _size(directory: Path, database: str) -> int:

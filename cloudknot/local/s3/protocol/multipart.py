@@ -31,7 +31,7 @@ from cloudknot.local.s3.protocol.properties import (
     version_headers,
 )
 from cloudknot.local.s3.protocol.ranges import copied_span
-from cloudknot.local.s3.records import MultipartUpload, UploadedPart
+from cloudknot.local.s3.records import MultipartUpload, ObjectVersion, UploadedPart
 from cloudknot.local.s3.store import ObjectStore
 
 MOST_PARTS = 10_000
@@ -89,25 +89,40 @@ class Multipart:
         return Reply(200, [("ETag", f'"{part.etag}"'), *headers, *encryption_headers(upload.properties)])
 
     def complete(self, request: S3Request, body: Incoming) -> Reply:
-        """Answer CompleteMultipartUpload."""
-        listed, upload = _listed_parts(body.document()), self._upload(request)
-        stored = {part.number: part for part in self._store.parts(upload, 0, MOST_PARTS)}
-        kind = upload.properties.checksum
-        _check_parts(listed, stored)
-        checksum = _whole_checksum(kind, [stored[part.number] for part in listed]) if kind else None
-        _check_whole(request.headers, checksum, sum(stored[part.number].size for part in listed))
+        """Answer CompleteMultipartUpload. A repeated request has the answer of the first one, as in S3."""
+        listed = _listed_parts(body.document())
         pairs = [(part.number, part.etag) for part in listed]
-        condition = write_condition(request.headers)
-        version = self._store.complete(upload, pairs, new_etag(len(pairs)), condition, checksum)
+        try:
+            version = self._complete(request, listed, pairs)
+        except S3Error as error:
+            # The client may have lost the first answer.
+            earlier = None
+            if error.code == "NoSuchUpload":
+                earlier = self._store.completed(request.bucket, request.key, request.query["uploadId"], pairs)
+            if earlier is None:
+                raise
+            version = earlier
         content = {
             "Location": f"/{request.bucket}/{request.key}",
             "Bucket": request.bucket,
             "Key": request.key,
             "ETag": f'"{version.etag}"',
-            **checksum_members(checksum),
+            **checksum_members(version.properties.checksum),
         }
         headers = version_headers(version) + encryption_headers(version.properties)
         return xml_reply("CompleteMultipartUploadResult", content, headers)
+
+    def _complete(
+        self, request: S3Request, listed: Sequence[ListedPart], pairs: Sequence[tuple[int, str]]
+    ) -> ObjectVersion:
+        upload = self._upload(request)
+        stored = {part.number: part for part in self._store.parts(upload, 0, MOST_PARTS)}
+        kind = upload.properties.checksum
+        _check_parts(listed, stored)
+        checksum = _whole_checksum(kind, [stored[part.number] for part in listed]) if kind else None
+        _check_whole(request.headers, checksum, sum(stored[part.number].size for part in listed))
+        condition = write_condition(request.headers)
+        return self._store.complete(upload, pairs, new_etag(len(pairs)), condition, checksum)
 
     def abort(self, request: S3Request, _: Incoming) -> Reply:
         """Answer AbortMultipartUpload."""

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from cloudknot.local.directory.full_disk import Room
@@ -24,6 +25,8 @@ SYNC_EVERY = 16 << 20
 SYNC_THREADS = 4
 GRACE = 1.0
 """Seconds for which a file without an object stays, for a request that has found the object and not yet opened it."""
+FREED_TIMEOUT = 5.0
+"""Seconds that a request on a full disk waits for the space of deleted objects."""
 
 
 class NewFile:
@@ -149,6 +152,7 @@ class DataFiles:
         self._pins: Counter[str] = Counter()
         self._kept: set[str] = set()
         self._free: queue.SimpleQueue[tuple[float, tuple[str, ...]] | None] = queue.SimpleQueue()
+        self._unswept, self._swept = 0, threading.Condition(self._lock)
         self._is_closed = threading.Event()
         self._sweeper = threading.Thread(target=self._sweep, name="objects-sweeper", daemon=True)
         self._sweeper.start()
@@ -204,15 +208,29 @@ class DataFiles:
             if self._pins[name]:
                 return
             del self._pins[name]
-            if name in self._kept:
-                self._kept.discard(name)
-                self._free.put((0.0, (name,)))
+            is_free = name in self._kept
+            self._kept.discard(name)
+        if is_free:
+            self._put((0.0, (name,)))
 
     def free(self, names: Iterable[str]) -> None:
         """Delete files that belong to no object any more, soon and in another thread."""
         names = tuple(names)
         if names:
-            self._free.put((time.monotonic() + GRACE, names))
+            self._put((time.monotonic() + GRACE, names))
+
+    def announce(self, size: int) -> None:
+        """Keep room for ``size`` more bytes, or for small data with 0. `OSError` if the disk is full with them."""
+        take = partial(self.room.announce, size) if size else self.room.require
+        try:
+            take()
+        except OSError:
+            # The files of deleted objects stay for another moment.
+            with self._lock:
+                is_freed = self._unswept > 0 and self._swept.wait_for(lambda: not self._unswept, FREED_TIMEOUT)
+            if not is_freed:
+                raise
+            take()
 
     def names(self, folder: str) -> set[str]:
         """Return the names of the finished files in a folder. A name begins with that of its folder."""
@@ -232,12 +250,20 @@ class DataFiles:
         self._sweeper.join()
         self._syncs.shutdown()
 
+    def _put(self, freed: tuple[float, tuple[str, ...]]) -> None:
+        with self._lock:
+            self._unswept += 1
+        self._free.put(freed)
+
     def _sweep(self) -> None:
         while (freed := self._free.get()) is not None:
             due, names = freed
             self._is_closed.wait(max(0.0, due - time.monotonic()))
             for name in names:
                 self._remove(name)
+            with self._lock:
+                self._unswept -= 1
+                self._swept.notify_all()
 
     def _remove(self, name: str) -> None:
         """Delete a file, or leave that to the last request that reads it."""

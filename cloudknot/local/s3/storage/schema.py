@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from cloudknot.local.directory.state import OBJECTS
 from cloudknot.local.s3.errors import S3Error
 from cloudknot.local.s3.records import Extent, MultipartUpload, ObjectVersion, Properties, StoredBucket, UploadedPart
 
@@ -44,8 +47,15 @@ CREATE TABLE IF NOT EXISTS parts (
     upload INTEGER NOT NULL, number INTEGER NOT NULL, size INTEGER NOT NULL, etag TEXT NOT NULL,
     modified REAL NOT NULL, checksum TEXT NOT NULL, extents TEXT NOT NULL, PRIMARY KEY (upload, number)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS completions (
+    name TEXT PRIMARY KEY, bucket INTEGER NOT NULL, key TEXT NOT NULL, chosen TEXT NOT NULL, completed REAL NOT NULL,
+    version TEXT NOT NULL, size INTEGER NOT NULL, etag TEXT NOT NULL, headers TEXT NOT NULL, tags TEXT NOT NULL,
+    checksum TEXT NOT NULL
+) WITHOUT ROWID;
 """
 
+DATABASE = "objects.sqlite"
+"""The file of these tables, in the folder of the objects."""
 NULL = "null"
 """The version of an object that was stored without versioning."""
 LISTED = "key, id, version, is_latest, is_marker, size, etag, modified, headers, tags, checksum, parts"
@@ -53,7 +63,21 @@ LISTED = "key, id, version, is_latest, is_marker, size, etag, modified, headers,
 WHOLE = f"{LISTED}, extents, content"
 UPLOAD = "key, id, name, started, headers, tags, checksum"
 """The columns of an upload."""
+COMPLETION = "key, version, size, etag, completed, headers, tags, checksum"
+"""The columns of a completed upload: those of the version that it made."""
 PART = "number, size, etag, modified, checksum, extents"
+
+
+def count_objects(directory: Path) -> int:
+    """Return the number of objects in the store of a cloud's directory, also while no process has opened it."""
+    path = directory / OBJECTS / DATABASE
+    # A new cloud may be making its database at this moment.
+    with contextlib.suppress(sqlite3.Error):
+        connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
+        with contextlib.closing(connection):
+            statement = "SELECT count(*) FROM versions INDEXED BY objects WHERE is_latest AND NOT is_marker"
+            return int(connection.execute(statement).fetchone()[0])
+    return 0
 
 
 def bucket_named(connection: sqlite3.Connection, name: str) -> StoredBucket:
@@ -90,6 +114,12 @@ def upload_of(bucket: str, row: Sequence[Any]) -> MultipartUpload:
     """Return the upload in a row of the columns `UPLOAD`."""
     key, row_id, name, started, headers, tags, checksum = row
     return MultipartUpload(name, bucket, key, started, _properties(headers, tags, checksum), row_id)
+
+
+def completion_of(bucket: str, row: Sequence[Any]) -> ObjectVersion:
+    """Return the version that an upload made, from a row of the columns `COMPLETION`."""
+    key, version, size, etag, completed, headers, tags, checksum = row
+    return ObjectVersion(bucket, key, version, size, etag, completed, _properties(headers, tags, checksum))
 
 
 def part_of(row: Sequence[Any]) -> UploadedPart:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -18,9 +19,11 @@ from cloudknot.local.s3.records import (
     UploadedPart,
 )
 from cloudknot.local.s3.storage.schema import (
+    COMPLETION,
     PART,
     UPLOAD,
     bucket_named,
+    completion_of,
     extents_of,
     part_of,
     text_of_checksum,
@@ -96,7 +99,28 @@ def complete(
     for number in held.keys() - {number for number, _ in chosen}:
         freed += release_files(connection, extents_of(held[number][-1]))
     _forget(connection, upload)
+    bucket = bucket_named(connection, upload.bucket).row
+    values = (upload.id, bucket, json.dumps(chosen), upload.key, version.version, version.size, etag, now)
+    connection.execute(
+        f"INSERT INTO completions (name, bucket, chosen, {COMPLETION}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (*values, *text_of_properties(properties)),
+    )
     return version, freed
+
+
+def completed(
+    connection: sqlite3.Connection, bucket: str, key: str, name: str, chosen: Sequence[tuple[int, str]]
+) -> ObjectVersion | None:
+    """Return the version that an earlier completion of an upload with the same parts made, or None."""
+    statement = f"SELECT {COMPLETION} FROM completions WHERE name = ? AND bucket = ? AND key = ? AND chosen = ?"
+    values = (name, bucket_named(connection, bucket).row, key, json.dumps(chosen))
+    row = connection.execute(statement, values).fetchone()
+    return completion_of(bucket, row) if row else None
+
+
+def forget_completions(connection: sqlite3.Connection, before: float) -> None:
+    """Delete the records of uploads that were completed before a time."""
+    connection.execute("DELETE FROM completions WHERE completed < ?", (before,))
 
 
 def end(connection: sqlite3.Connection, upload: MultipartUpload) -> Freed:

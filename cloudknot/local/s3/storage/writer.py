@@ -34,7 +34,7 @@ class ObjectWriter:
         if length is None or length <= SMALL:
             # A deletion may store marks without data first, also on a full disk.
             if needs_room and length != 0:
-                files.room.require()
+                files.announce(0)
         else:
             self._announce(length)
 
@@ -95,5 +95,5 @@ class ObjectWriter:
         self._files.room.withdraw(size)
 
     def _announce(self, size: int) -> None:
-        self._files.room.announce(size)
+        self._files.announce(size)
         self._announced += size

@@ -206,6 +206,10 @@ class TestRanges:
             assert code(plain.complete_multipart_upload, **choices, MultipartUpload={"Parts": given}) == expected
         whole = plain.complete_multipart_upload(**choices, MultipartUpload={"Parts": parts})
         assert whole["ETag"].endswith('-2"')
+        # A client that lost the answer asks again, perhaps after a restart or another change of the object.
+        again = plain.complete_multipart_upload(**choices, MultipartUpload={"Parts": parts})
+        assert (again["ETag"], again["Location"]) == (whole["ETag"], whole["Location"])
+        assert code(plain.complete_multipart_upload, **choices, MultipartUpload={"Parts": parts[:1]}) == "NoSuchUpload"
         second = plain.get_object(Bucket=bucket, Key="parts", PartNumber=2)
         assert (second["Body"].read(), second["PartsCount"], second["Metadata"]) == (b"end", 2, {"a": "b"})
         assert second["ContentRange"] == f"bytes {PART}-{PART + 2}/{PART + 3}"

@@ -57,11 +57,12 @@ def test_delete_names_losses_and_asks(own_cloud):
 def test_status_shows_disk_and_memory(own_cloud):
     ck.Knot(name="squares", func=square, cloud=own_cloud).map([3]).result(LONG)
     shown = run(own_cloud, "status").stdout
-    assert "Disk: results " in shown
+    objects = len(list(own_cloud.storage.keys("")))
+    assert f" ({objects} objects), logs " in shown
     assert f"in {own_cloud.directory}" in shown
     assert "Memory: server " in shown
     own_cloud.stop()
     shown = run(own_cloud, "status")
     assert shown.exit_code == 1
-    assert "Disk: results " in shown.stdout
+    assert f" ({objects} objects), logs " in shown.stdout
     assert "Memory" not in shown.stdout
