@@ -346,6 +346,9 @@ class EmptyPrefix(ScriptedCalls):
     def persist(self, service: str, operation: str, call: Any) -> Any:
         return call()
 
+    def open_quickly(self, bucket: str, key: str, span: Any) -> None:
+        """Be not certain of an answer, so that the caller asks by ``call``."""
+
 
 @AREA.case
 def object_that_is_missing_in_permitted_prefix(world: World) -> None:

@@ -23,6 +23,9 @@ class ForgetfulDoor:
             raise ResourceDoesNotExistException("404", code="404", operation=operation)
         return {"UploadId": "u", "ETag": '"e"', "ContentLength": self.size}
 
+    def put_quickly(self, bucket, key, body, headers, query):
+        return None  # not certain of an answer, so the caller asks once more by `call`
+
 
 def test_upload_accepts_lost_completion_if_object_exists():
     door = ForgetfulDoor(2 * PART_SIZE)

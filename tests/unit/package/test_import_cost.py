@@ -151,7 +151,11 @@ def test_embedded_cloud_package_loads_its_modules_on_first_use():
     assert embedded_cloud_modules(f"import sys, cloudknot.local; {LOADED}") == ["cloudknot.local"]
     parts = embedded_cloud_modules(f"import sys, cloudknot.local; cloudknot.local.LocalCloud; {LOADED}")
     assert set(parts) == {"cloudknot.local"} | {
-        f"cloudknot.local.{part}" for part in ("admin", "cloud", "options", "runners", "runners.choice", "state")
+        f"cloudknot.local.{part}"
+        for part in (
+            *("admin", "directory", "directory.state", "options", "runners", "runners.choice"),
+            *("session", "session.cloud", "session.connection", "session.launch"),
+        )
     }
 
 

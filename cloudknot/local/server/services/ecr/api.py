@@ -85,6 +85,7 @@ class Ecr:
 
     def __init__(self, database: Database, registry: Registry | None = None) -> None:
         self._repositories = Documents(database, "ecr:repository")
+        self._pushes = Documents(database, "ecr:push")
         self._registry = registry
         self._lock = threading.Lock()
         self._images: Images = registry or ImageDocuments(database)
@@ -238,7 +239,7 @@ class Ecr:
             )
         # By digest: a registry deletes an image with all its tags, so a later tag of the same image finds nothing.
         for manifest in filter(None, (self._images.manifest(name, tag) for tag in tags)):
-            self._images.delete(name, manifest.digest)
+            self._delete(name, manifest, None)
         self._repositories.pop(name, None)
         return {"repository": self._described(repository)}
 
@@ -255,8 +256,18 @@ class Ecr:
                 raise ServiceError("ImageNotFoundException", _no_image(image_id, name, account))
             manifests[manifest.digest] = manifest
             tags[manifest.digest] += filter(None, [image_id.get("imageTag")])
-        details = [_detail(manifest, tags[digest], name, account) for digest, manifest in manifests.items()]
+        details = [
+            {**_detail(manifest, tags[digest], name, account), "imagePushedAt": self._pushed_at(name, digest)}
+            for digest, manifest in manifests.items()
+        ]
         return {"imageDetails": details}
+
+    def _pushed_at(self, name: str, digest: str) -> float:
+        """Return the time at which an image was pushed, or first seen."""
+        # A client pushes to the registry itself, which keeps no times. A later time keeps an image from being pruned
+        # too early.
+        with self._lock:
+            return float(self._pushes.setdefault(f"{name}@{digest}", {"at": time.time()})["at"])
 
     def _list_images(self, request: ListImagesRequestTypeDef) -> Answer:
         name = request["repositoryName"]
@@ -291,6 +302,7 @@ class Ecr:
         after = self._images.manifest(name, tag)
         if after is None or (before is not None and before.digest == after.digest):
             raise ServiceError("ImageAlreadyExistsException", f"Image with tag '{tag}' already exists in '{name}'")
+        self._pushed_at(name, after.digest)
         return {"image": _image(after, {"imageTag": tag}, name, account)}
 
     def _batch_delete_image(self, request: BatchDeleteImageRequestTypeDef) -> Answer:
@@ -314,6 +326,8 @@ class Ecr:
         self._images.delete(name, manifest.digest)
         for other in remaining:
             self._images.put_manifest(name, other, manifest.media_type, manifest.body)
+        if not remaining:
+            self._pushes.pop(f"{name}@{manifest.digest}", None)
 
     def _account(self, repository: str) -> str:
         """Return the account of a repository. Raises `ServiceError` if the repository does not exist."""
