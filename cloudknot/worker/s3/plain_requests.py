@@ -1,4 +1,4 @@
-"""A fast path for S3 requests: the standard library's HTTP client, without boto3.
+"""A fast path for S3 requests: HTTP without boto3.
 
 A request that does not succeed here is left to boto3. Client and worker read and store objects in this way.
 """
@@ -18,11 +18,11 @@ import sys
 import weakref
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from ..wire.buffers import Pieces, size_of
+from .connections import S3Answer, S3Connection, connection_to, is_lost, tls_connection_to
 from .limits import CONNECT_TIMEOUT, READ_TIMEOUT
 from .origin import is_from_aws
 from .owners import HEADER, BucketOwners
@@ -77,7 +77,7 @@ class PlainRequests:
         server: S3Server,
         agent: str,
         owners: BucketOwners,
-        connect: Callable[[str], HTTPConnection] | None = None,
+        connect: Callable[[str], S3Connection] | None = None,
         timeouts: tuple[float, float] = (CONNECT_TIMEOUT, READ_TIMEOUT),
     ) -> None:
         self._server, self._agent, self._owners = server, agent, owners
@@ -160,12 +160,14 @@ class PlainRequests:
             target = f"{path}?{urlencode(sorted(query.items()), quote_via=quote, safe='~')}" if query else path
             connection.request(method, target, body[0] if len(body) == 1 else body or None, signed)
             answer = connection.getresponse()
-        except (OSError, HTTPException):
+        except Exception as error:
             connection.close()
+            if not is_lost(error):
+                raise
             return None
         # A login page is not by S3. boto3 sends the request again, and raises an error if that happens again.
         is_object = bool(key) and answer.status < 300
-        if not is_from_aws(answer.headers.keys()) or (is_object and "ETag" not in answer.headers):
+        if not is_from_aws(answer.headers.keys()) or (is_object and "etag" not in answer.headers):
             connection.close()
             return None
         if answer.status in REFUSALS:
@@ -196,7 +198,7 @@ class PlainRequests:
         length = {"Content-Length": str(size)} if method == "PUT" else {}
         return {"User-Agent": self._agent, **signed, **length}
 
-    def _connection(self) -> HTTPConnection | None:
+    def _connection(self) -> S3Connection | None:
         try:
             return self._connections.take()
         except OSError:
@@ -204,11 +206,11 @@ class PlainRequests:
             self._is_usable = False
             return None
 
-    def _connect(self, url: str) -> HTTPConnection:
+    def _connect(self, url: str) -> S3Connection:
         host = urlsplit(url).netloc
         if url.startswith("https:"):
-            return HTTPSConnection(host, timeout=self._connect_timeout, context=self._tls)
-        return HTTPConnection(host, timeout=self._connect_timeout)
+            return tls_connection_to(host, self._connect_timeout, self._tls)
+        return connection_to(host, self._connect_timeout)
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:
@@ -264,19 +266,21 @@ class ArrivingBody:
         Empty if the answer has none.
     """
 
-    def __init__(self, answer: HTTPResponse, connection: HTTPConnection, connections: _Connections) -> None:
+    def __init__(self, answer: S3Answer, connection: S3Connection, connections: _Connections) -> None:
         self._answer, self._connection, self._connections = answer, connection, connections
-        self.status, self.etag = answer.status, str(answer.headers.get("ETag", ""))
-        length = answer.headers.get("Content-Length", "")
-        self._has_length = length.isdecimal() or "Transfer-Encoding" in answer.headers
+        self.status, self.etag = answer.status, str(answer.headers.get("etag", ""))
+        length = answer.headers.get("content-length", "")
+        self._has_length = length.isdecimal() or "transfer-encoding" in answer.headers
         self._left: int | None = int(length) if length.isdecimal() else None
 
     def read_all(self) -> bytes | None:
         """Return the whole body, or None if the answer broke off."""
+        data: bytes | None = None
         try:
             data = self._answer.read()
-        except (OSError, HTTPException):
-            data = None
+        except Exception as error:
+            if not is_lost(error):
+                raise
         # An answer that broke off is shorter than its length.
         if data is None or not self._has_length or self._left not in (None, len(data)):
             self.close()
@@ -301,8 +305,10 @@ class ArrivingBody:
             return 0
         try:
             count = self._answer.readinto(buffer)
-        except (OSError, HTTPException) as error:
+        except Exception as error:
             self.close()
+            if not is_lost(error):
+                raise
             raise ConnectionResetError("S3's answer broke off") from error
         if not count and (self._left or not self._has_length):
             self.close()
@@ -328,20 +334,20 @@ class ArrivingBody:
 class _Connections:
     """Connections to one server, kept open between requests. Threads share them, and a forked process has its own."""
 
-    def __init__(self, url: str, connect: Callable[[str], HTTPConnection], read_timeout: float = READ_TIMEOUT) -> None:
+    def __init__(self, url: str, connect: Callable[[str], S3Connection], read_timeout: float = READ_TIMEOUT) -> None:
         self._url, self._connect, self._read_timeout = url, connect, read_timeout
-        self._idle: list[HTTPConnection] = []
+        self._idle: list[S3Connection] = []
         self._process = os.getpid()
         weakref.finalize(self, _close, self._idle)
 
-    def take(self) -> HTTPConnection:
+    def take(self) -> S3Connection:
         """Return a connection for exclusive use. Raises `OSError` if the server accepts none."""
         if self._process != os.getpid():
             # These connections are the parent's. Closing them here does not end them there.
             self.close()
             self._process = os.getpid()
         while (connection := _pop(self._idle)) is not None:
-            if not _is_readable(connection.sock):
+            if connection.sock and not _is_readable(connection.sock):
                 return connection
             # An idle connection is readable if the server has closed it, or has sent something unrequested.
             connection.close()
@@ -351,7 +357,7 @@ class _Connections:
             connection.sock.settimeout(self._read_timeout)
         return connection
 
-    def put_back(self, connection: HTTPConnection) -> None:
+    def put_back(self, connection: S3Connection) -> None:
         """Keep a connection after its answer was read, unless the server has ended it."""
         if connection.sock and len(self._idle) < MAX_IDLE:
             self._idle.append(connection)
@@ -363,12 +369,12 @@ class _Connections:
         _close(self._idle)
 
 
-def _close(connections: list[HTTPConnection]) -> None:
+def _close(connections: list[S3Connection]) -> None:
     while (connection := _pop(connections)) is not None:
         connection.close()
 
 
-def _pop(connections: list[HTTPConnection]) -> HTTPConnection | None:
+def _pop(connections: list[S3Connection]) -> S3Connection | None:
     # Another thread may take the last one between a check and the pop.
     try:
         return connections.pop()

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 from urllib.parse import urlsplit
 
+from .connections import connection_to
+
 if TYPE_CHECKING:
     from botocore.session import Session
     from types_boto3_s3 import S3Client
@@ -165,13 +167,12 @@ class RoleOfContainer:
         return self._key
 
     def _fetch(self) -> SigningKey | None:
-        from http.client import HTTPConnection, HTTPException
-
         parts = urlsplit(self._address)
-        connection = HTTPConnection(parts.netloc, timeout=TIMEOUT)
+        connection = connection_to(parts.netloc, TIMEOUT)
         try:
             token = self._token_file.read_text(encoding="utf-8")
-            connection.request("GET", parts.path, headers={"Authorization": token})
+            connection.connect()
+            connection.request("GET", parts.path, None, {"Host": parts.netloc, "Authorization": token})
             answer = connection.getresponse()
             found = json.loads(answer.read())
             if answer.status != 200:
@@ -179,7 +180,7 @@ class RoleOfContainer:
             return SigningKey(
                 found["AccessKeyId"], found["SecretAccessKey"], found["Token"], _seconds(found["Expiration"])
             )
-        except (OSError, HTTPException, ValueError, KeyError):
+        except (OSError, ValueError, KeyError):
             return None
         finally:
             connection.close()
