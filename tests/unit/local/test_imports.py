@@ -31,7 +31,7 @@ class TestImportsOf:
         from cloudknot.program import pickling
 
         (image / "program" / "function.pkl").write_bytes(pickling.dumps(numpy_by_name()))
-        assert imports_of(image) == {"numpy": set(), "numpy.linalg": set()}
+        assert imports_of(image) == {"importlib": set(), "numpy": set(), "numpy.linalg": set()}
 
     def test_imports_at_start_of_function_are_found_and_conditional_ones_are_not(self, image):
         source = (
