@@ -1,4 +1,4 @@
-"""The embedded cloud's own routes beside those of AWS (status, stop, log), and requests to them."""
+"""The embedded cloud's own routes beside those of AWS (status, stop, log, shrink), and requests to them."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 STATUS_PATH = "/_cloudknot/status"
 STOP_PATH = "/_cloudknot/stop"
 LOG_PATH = "/_cloudknot/log"
+SHRINK_PATH = "/_cloudknot/shrink"
 
 REQUEST_TIMEOUT = 10.0
 """Seconds."""
@@ -90,7 +91,9 @@ def answers(state: CloudState) -> bool:
     return ask(state, "GET", STATUS_PATH) is not None
 
 
-def ask(state: CloudState, method: str, path: str, body: bytes = b"") -> dict[str, Any] | None:
+def ask(
+    state: CloudState, method: str, path: str, body: bytes = b"", timeout: float = REQUEST_TIMEOUT
+) -> dict[str, Any] | None:
     """Send a signed request to one of the cloud's own routes. Return None if the cloud refuses or does not answer.
 
     Raises
@@ -106,7 +109,7 @@ def ask(state: CloudState, method: str, path: str, body: bytes = b"") -> dict[st
 
     key = AccessKey(state.access_key, state.secret_key)
     headers = sign(method, state.endpoint + path, key, service="cloudknot", region=REGION, body=body)
-    connection = HTTPConnection(urlsplit(state.endpoint).netloc, timeout=REQUEST_TIMEOUT)
+    connection = HTTPConnection(urlsplit(state.endpoint).netloc, timeout=timeout)
     try:
         connection.request(method, path, body or None, headers)
         response = connection.getresponse()

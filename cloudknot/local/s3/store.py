@@ -48,7 +48,7 @@ T = TypeVar("T")
 ANY = Condition()
 """No condition."""
 EXPIRE_EVERY = 3600.0
-"""Seconds between two applications of the lifecycle rules."""
+"""Seconds between two applications of the lifecycle rules, and between two returns of unused space."""
 REPEATABLE = 24 * 3600.0
 """Seconds for which the completion of an upload can be repeated, by a client that lost the answer."""
 LIFECYCLE = "lifecycle"
@@ -385,6 +385,10 @@ class ObjectStore:
             self._database.change(lambda connection: uploads.forget_completions(connection, now - REPEATABLE))
         return count
 
+    def shrink(self) -> None:
+        """Give the space of deleted small objects back to the disk. Files of larger ones are deleted at once."""
+        self._database.shrink()
+
     def _is_replaceable(self, bucket: str, key: str) -> bool:
         try:
             return self.get(bucket, key).version == NULL
@@ -397,8 +401,9 @@ class ObjectStore:
         while not self._is_closed.is_set():
             try:
                 self.expire()
+                self.shrink()
             except (OSError, sqlite3.Error) as error:
-                logging.error("The lifecycle rules were not applied (%s). They are applied in an hour.", error)
+                logging.error("The upkeep of the object store failed (%s). It is repeated in an hour.", error)
             self._is_closed.wait(EXPIRE_EVERY)
 
     def _change(self, change: Callable[[sqlite3.Connection], tuple[T, Freed]]) -> T:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from cloudknot.errors import CKTimeoutError, CloudknotInputError
-from cloudknot.local.admin import LOG_PATH
+from cloudknot.local.admin import LOG_PATH, SHRINK_PATH
 from cloudknot.local.batch import catalog, job_store
 from cloudknot.local.batch.job_api import Batch
 from cloudknot.local.batch.logs import GROUP, LogShipper
@@ -67,6 +67,7 @@ from cloudknot.local.server.logs import store as log_store
 from cloudknot.local.server.logs.api import Logs
 from cloudknot.local.server.logs.page import LogPage
 from cloudknot.local.server.logs.store import LogStore
+from cloudknot.local.server.shrinking import Shrinking
 from cloudknot.local.wsgi import Answer
 
 if TYPE_CHECKING:
@@ -304,7 +305,11 @@ class Server:
 
     def routes(self) -> Mapping[str, WSGIApplication]:
         """Return the applications of the cloud's own routes, by their path."""
-        return {LOG_PATH: LogPage(self._logs)}
+        databases = (self._database, self._jobs, self._log_database, self._store)
+        return {
+            LOG_PATH: LogPage(self._logs),
+            SHRINK_PATH: Shrinking([database.shrink for database in databases]),
+        }
 
     def _job_variables(self) -> dict[str, str]:
         return {

@@ -9,6 +9,7 @@ import contextlib
 import os
 import signal
 import time
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from shlex import quote
@@ -54,6 +55,8 @@ if TYPE_CHECKING:
 
 STOP_TIMEOUT = 60.0
 """Seconds for the cloud to end its jobs and itself."""
+SHRINK_TIMEOUT = 600.0
+"""Seconds for the cloud to shrink its databases."""
 
 
 class LocalCloud(Cloud):
@@ -348,6 +351,7 @@ class LocalCloud(Cloud):
     def prune(self, unused_days: float = 0.0) -> Pruned:
         """Remove images and installed packages that no knot and no job of this cloud uses.
 
+        Databases return the space of deleted results, logs and records to the disk.
         A cloud that does not run is started for this, since it knows the knots, and stopped afterwards. Packages that
         several clouds share (``CLOUDKNOT_LOCAL_ENVIRONMENTS``) stay for a day after their last use.
 
@@ -368,10 +372,20 @@ class LocalCloud(Cloud):
             check_owner(self.directory)
             was_running = self._connection.is_running
             try:
-                return prune(self.directory, self._used_images(), unused_days * DAY)
+                pruned = prune(self.directory, self._used_images(), unused_days * DAY)
+                return replace(pruned, freed=pruned.freed + self._shrink())
             finally:
                 if not was_running:
                     self.stop()
+
+    def _shrink(self) -> int:
+        """Have the running cloud give the space of deleted rows back to the disk. Return the bytes."""
+        from cloudknot.local.session.usage import size_of_databases
+
+        state, before = self._connection.find(), size_of_databases(self.directory)
+        if state is not None:
+            admin.ask(state, "POST", admin.SHRINK_PATH, timeout=SHRINK_TIMEOUT)
+        return max(0, before - size_of_databases(self.directory))
 
     def _used_images(self) -> set[str]:
         """Return the tags of the images that knots use. Start the cloud if only it can answer."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from cloudknot.local.directory.disk_use import DiskUse
 from cloudknot.local.directory.state import DATABASES, LOGS, OBJECTS
 from cloudknot.local.runners.images.prune import remaining_size
-from cloudknot.local.s3.storage.schema import count_objects
+from cloudknot.local.s3.storage.schema import DATABASE, count_objects
 
 
 @dataclass(frozen=True)
@@ -44,18 +44,23 @@ def usage_of(directory: Path, server: int | None) -> CloudUsage:
     existing = next(parent for parent in (directory, *directory.parents) if parent.exists())
     disk = {
         "results": DiskUse([directory / OBJECTS]).bytes,
-        "logs": _size(directory, LOGS),
-        "records": sum(_size(directory, name) for name in DATABASES if name != LOGS),
+        "logs": _size(directory / LOGS),
+        "records": sum(_size(directory / name) for name in DATABASES if name != LOGS),
         "images": remaining_size(directory),
     }
     free, memory = shutil.disk_usage(existing).free, memory_of(server) if server else {}
     return CloudUsage(disk, free, count_objects(directory), memory)
 
 
-def _size(directory: Path, database: str) -> int:
+def size_of_databases(directory: Path) -> int:
+    """Return the bytes of all databases of a cloud, that of the small objects included."""
+    return sum(_size(directory / name) for name in (*DATABASES, f"{OBJECTS}/{DATABASE}"))
+
+
+def _size(database: Path) -> int:
     """Return the bytes of a database with the files beside it."""
     size = 0
-    for path in directory.glob(f"{database}*"):
+    for path in database.parent.glob(f"{database.name}*"):
         with contextlib.suppress(FileNotFoundError):
             size += path.stat().st_size
     return size

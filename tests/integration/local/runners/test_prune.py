@@ -50,6 +50,22 @@ def test_prune_keeps_what_knots_use_and_their_jobs_run(cloud):
     assert list(knot.map([3]).result()) == [9]
 
 
+def test_prune_returns_space_of_deleted_objects(cloud):
+    cloud.storage.ensure_bucket({})
+    keys = [f"small{number}" for number in range(300)]
+    for key in keys:
+        cloud.storage.put(key, os.urandom(30_000))
+    cloud.storage.put("kept", b"kept")
+    cloud.storage.delete(*keys)
+    before = cloud.usage().disk["results"]
+    assert before > 9_000_000
+    freed = cloud.prune().freed
+    assert freed > 9_000_000
+    assert cloud.usage().disk["results"] < before - 8_000_000
+    assert cloud.storage.get("kept") == b"kept"
+    assert cloud.usage().objects == 1
+
+
 def test_prune_spares_running_job_of_deregistered_definition(cloud, tmp_path):
     client = Client(cloud)
     path = tmp_path / "go"
