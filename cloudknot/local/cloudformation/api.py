@@ -1,4 +1,4 @@
-"""The requests of CloudFormation: AWS's query protocol, with form fields in and XML out."""
+"""The operations of CloudFormation."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from cloudknot.aws.door import Door
 from cloudknot.local.cloudformation.deployment import Deployment, check, run
@@ -18,7 +19,8 @@ PAGE_SIZE = 100
 # AWS requires CAPABILITY_NAMED_IAM for resources of these types with a name. Here it is required with or without one.
 IAM_TYPES = ("AWS::IAM::Role", "AWS::IAM::InstanceProfile", "AWS::IAM::ManagedPolicy")
 
-Form = Mapping[str, str]
+Request = Mapping[str, Any]
+"""The arguments of an operation, by the names in AWS's description of it."""
 Answer = Mapping[str, object]
 
 
@@ -73,7 +75,7 @@ class CloudFormation:
         deployment.finish_creation()
         deployment.resume()
 
-    def respond(self, action: str, form: Form, access_key: str) -> bytes:
+    def respond(self, action: str, request: Request, access_key: str) -> bytes:
         """Return the body of the answer to a request. Raise `ValidationError` for a refused one."""
         handler = self._actions.get(action)
         if handler is None:
@@ -82,11 +84,11 @@ class CloudFormation:
                 f"It supports {', '.join(self._actions)}.",
                 "InvalidAction",
             )
-        return write_answer("cloudformation", action, handler(form, access_key))
+        return write_answer("cloudformation", action, handler(request, access_key))
 
-    def _create_stack(self, form: Form, access_key: str) -> Answer:
-        name = form.get("StackName", "")
-        spec = _spec(form)
+    def _create_stack(self, request: Request, access_key: str) -> Answer:
+        name = request.get("StackName", "")
+        spec = _spec(request)
         with self._lock:
             existing_stack = self._live(name)
             if existing_stack is not None:
@@ -99,9 +101,9 @@ class CloudFormation:
         self._start_work(record, self._deployment(record, access_key).create)
         return {"StackId": stack_id}
 
-    def _update_stack(self, form: Form, access_key: str) -> Answer:
-        record = self._find(form["StackName"])
-        spec = _spec(form, record.spec)
+    def _update_stack(self, request: Request, access_key: str) -> Answer:
+        record = self._find(request["StackName"])
+        spec = _spec(request, record.spec)
         check(spec, self._pseudo_parameters(record))
         with record.lock:
             # A stack in ROLLBACK_COMPLETE has no resources. AWS permits only its deletion.
@@ -115,19 +117,19 @@ class CloudFormation:
         self._start_work(record, partial(deployment.update, spec))
         return {"StackId": record.id}
 
-    def _continue_update_rollback(self, form: Form, access_key: str) -> Answer:
-        record = self._find(form["StackName"])
+    def _continue_update_rollback(self, request: Request, access_key: str) -> Answer:
+        record = self._find(request["StackName"])
         with record.lock:
             if record.status != "UPDATE_ROLLBACK_FAILED":
                 raise ValidationError(f"Stack:{record.id} is in {record.status} state and can not be rolled back.")
             record.access_key = access_key
             record.set_status("UPDATE_ROLLBACK_IN_PROGRESS", "User Initiated")
-        skipped = set(_members(form, "ResourcesToSkip").values())
+        skipped = set(request.get("ResourcesToSkip", ()))
         self._start_work(record, partial(self._deployment(record, access_key).continue_rollback, skipped))
         return {}
 
-    def _delete_stack(self, form: Form, access_key: str) -> Answer:
-        record = self._stacks.get(form["StackName"]) or self._live(form["StackName"])
+    def _delete_stack(self, request: Request, access_key: str) -> Answer:
+        record = self._stacks.get(request["StackName"]) or self._live(request["StackName"])
         # As on AWS, the deletion of a stack that does not exist succeeds.
         if record is None:
             return {}
@@ -142,24 +144,24 @@ class CloudFormation:
         self._start_work(record, self._deployment(record, access_key).delete)
         return {}
 
-    def _describe_stacks(self, form: Form, _: str) -> Answer:
-        if "StackName" in form:
-            return {"Stacks": [stack_answer(self._find(form["StackName"]))]}
+    def _describe_stacks(self, request: Request, _: str) -> Answer:
+        if "StackName" in request:
+            return {"Stacks": [stack_answer(self._find(request["StackName"]))]}
         # A deleted stack is described by its id only.
         live = [record for record in self._newest_first() if record.status != DELETED]
-        return _page("Stacks", [stack_answer(record) for record in live], form)
+        return _page("Stacks", [stack_answer(record) for record in live], request)
 
-    def _list_stacks(self, form: Form, _: str) -> Answer:
-        states = set(_members(form, "StackStatusFilter").values())
+    def _list_stacks(self, request: Request, _: str) -> Answer:
+        states = set(request.get("StackStatusFilter", ()))
         records = [record for record in self._newest_first() if not states or record.status in states]
         omitted = ("Parameters", "Outputs", "Tags", "Capabilities", "Description")
         rows = [
             {key: value for key, value in stack_answer(record).items() if key not in omitted} for record in records
         ]
-        return _page("StackSummaries", rows, form)
+        return _page("StackSummaries", rows, request)
 
-    def _describe_stack_events(self, form: Form, _: str) -> Answer:
-        record = self._find(form["StackName"])
+    def _describe_stack_events(self, request: Request, _: str) -> Answer:
+        record = self._find(request["StackName"])
         rows = [
             {
                 "StackId": record.id,
@@ -174,25 +176,25 @@ class CloudFormation:
             }
             for event in reversed(list(record.events))
         ]
-        return _page("StackEvents", rows, form)
+        return _page("StackEvents", rows, request)
 
-    def _list_stack_resources(self, form: Form, _: str) -> Answer:
-        record = self._find(form["StackName"])
+    def _list_stack_resources(self, request: Request, _: str) -> Answer:
+        record = self._find(request["StackName"])
         # A copy: the thread that works on the stack changes the dict during the loop.
         rows = [_resource(resource, "LastUpdatedTimestamp") for resource in list(record.resources.values())]
-        return _page("StackResourceSummaries", rows, form)
+        return _page("StackResourceSummaries", rows, request)
 
-    def _describe_stack_resources(self, form: Form, _: str) -> Answer:
-        record = self._find(form["StackName"])
+    def _describe_stack_resources(self, request: Request, _: str) -> Answer:
+        record = self._find(request["StackName"])
         stack = {"StackId": record.id, "StackName": record.name}
         resources = list(record.resources.values())
         return {"StackResources": [{**stack, **_resource(resource, "Timestamp")} for resource in resources]}
 
-    def _get_template(self, form: Form, _: str) -> Answer:
-        return {"TemplateBody": self._find(form["StackName"]).spec.text}
+    def _get_template(self, request: Request, _: str) -> Answer:
+        return {"TemplateBody": self._find(request["StackName"]).spec.text}
 
-    def _validate_template(self, form: Form, _: str) -> Answer:
-        text = form.get("TemplateBody", "")
+    def _validate_template(self, request: Request, _: str) -> Answer:
+        text = request.get("TemplateBody", "")
         template = load(text)
         declared = template.get("Parameters", {})
         spec = StackSpec(text, template, {name: str(entry.get("Default", "")) for name, entry in declared.items()}, {})
@@ -235,40 +237,27 @@ class CloudFormation:
         threading.Thread(target=run, args=(work, record), name=f"stack {record.name}", daemon=True).start()
 
 
-def _spec(form: Form, previous: StackSpec | None = None) -> StackSpec:
+def _spec(request: Request, previous: StackSpec | None = None) -> StackSpec:
     """Return the stack that a request describes.
 
     An update can refer to the template and to parameters of the ``previous`` specification.
     """
-    if "TemplateBody" not in form and not (previous and form.get("UsePreviousTemplate") == "true"):
+    if "TemplateBody" not in request and not (previous and request.get("UsePreviousTemplate")):
         raise ValidationError("Either Template URL or Template Body must be specified.")
-    text = form.get("TemplateBody", previous.text if previous else "")
+    text = request.get("TemplateBody", previous.text if previous else "")
     template = load(text)
-    capabilities = set(_members(form, "Capabilities").values())
+    capabilities = set(request.get("Capabilities", ()))
     types = {resource.get("Type") for resource in template["Resources"].values()}
     if types & set(IAM_TYPES) and "CAPABILITY_NAMED_IAM" not in capabilities:
         raise ValidationError("Requires capabilities : [CAPABILITY_NAMED_IAM]", "InsufficientCapabilitiesException")
     parameters = {}
-    for prefix in _members(form, "Parameters"):
-        key = form[f"{prefix}.ParameterKey"]
-        is_previous = previous is not None and form.get(f"{prefix}.UsePreviousValue") == "true"
-        value = form.get(f"{prefix}.ParameterValue", "")
-        parameters[key] = previous.parameters[key] if previous and is_previous else value
-    new_tags = {form[f"{prefix}.Key"]: form[f"{prefix}.Value"] for prefix in _members(form, "Tags")}
+    for entry in request.get("Parameters", ()):
+        key, is_previous = entry["ParameterKey"], previous and entry.get("UsePreviousValue")
+        parameters[key] = previous.parameters[key] if previous and is_previous else entry.get("ParameterValue", "")
+    new_tags = {tag["Key"]: tag["Value"] for tag in request.get("Tags", ())}
     # An update without tags keeps the tags of the stack.
     tags = previous.tags if previous is not None and not new_tags else new_tags
     return StackSpec(text, template, parameter_values(template, parameters), tags)
-
-
-def _members(form: Form, name: str) -> dict[str, str]:
-    """Return the members of a list in a request: the key prefix of each, and its value if it is a plain one."""
-    members: dict[str, str] = {}
-    start = f"{name}.member."
-    for key, value in form.items():
-        if key.startswith(start):
-            number, _, rest = key[len(start) :].partition(".")
-            members.setdefault(f"{start}{number}", "" if rest else value)
-    return members
 
 
 def _resource(resource: Resource, time: str) -> Answer:
@@ -282,8 +271,8 @@ def _resource(resource: Resource, time: str) -> Answer:
     }
 
 
-def _page(name: str, rows: Sequence[Answer], form: Form) -> Answer:
-    start = int(form.get("NextToken") or 0)
+def _page(name: str, rows: Sequence[Answer], request: Request) -> Answer:
+    start = int(request.get("NextToken") or 0)
     end = start + PAGE_SIZE
     token = {"NextToken": str(end)} if len(rows) > end else {}
     return {name: rows[start:end], **token}

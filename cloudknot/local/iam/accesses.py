@@ -48,7 +48,10 @@ _EC2_ID_ARGUMENTS = (
     "SubnetId",
     "VpcEndpointId",
     "VpcId",
-    "ResourceId",
+    "Resources",
+    "RouteTableIds",
+    "SubnetIds",
+    "VpcEndpointIds",
 )
 _IAM_TAG_ACTIONS = {"CreateRole": "TagRole", "CreateInstanceProfile": "TagInstanceProfile", "CreateUser": "TagUser"}
 _SETS_BOUNDARY = ("CreateRole", "PutRolePermissionsBoundary")

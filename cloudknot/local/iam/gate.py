@@ -17,7 +17,7 @@ from cloudknot.local.iam.policy import Access, Context, decide, parse
 from cloudknot.local.iam.policy_reader import Policies
 from cloudknot.local.iam.requests.calls import Call
 from cloudknot.local.iam.requests.objects import S3Request
-from cloudknot.local.iam.requests.received import OwnRoute, Received, read_request, received
+from cloudknot.local.iam.requests.received import Received, read_request, received
 from cloudknot.local.iam.requests.refusals import Refusal, Refused
 from cloudknot.local.iam.signed_bodies import check_body, signed_body
 from cloudknot.local.iam.signing import (
@@ -207,14 +207,13 @@ class Gate:
             return s3_accesses(target, common)
         if isinstance(target, Call):
             return accesses(target, self._names, common)
-        if isinstance(target, OwnRoute) and target.path == self._log_path:
+        if target.path == self._log_path:
             # The page in a browser needs the same permission as the operation that reads the stream.
             query = target.query
             stream = {"logGroupName": query.get("group", LOG_GROUP), "logStreamName": query.get("name", "")}
             return accesses(Call("logs", "GetLogEvents", stream), self._names, common)
-        name = target.path if isinstance(target, OwnRoute) else f"The service {found.service}"
-        message = f"{name} is for the owner of the embedded cloud only. Sign the request with the key in cloud.json."
-        raise Refused("AccessDenied", message, 403)
+        message = "is for the owner of the embedded cloud only. Sign the request with the key in cloud.json."
+        raise Refused("AccessDenied", f"{target.path} {message}", 403)
 
     def _allowed(self, principal: Principal, access: Access) -> str:
         """Return the decision on an access, as `decide` does, or ``"bounded"`` if only the boundary lacks it."""

@@ -179,8 +179,9 @@ class TestAccesses:
             assert needed("logs", "GetDataProtectionPolicy", **arguments)[0][1] == f"{LOGS}g:log-stream:"
 
     def test_tags_of_new_resource_become_condition_keys(self):
-        form = {"TagSpecification.1.Tag.1.Key": "Lab", "TagSpecification.1.Tag.1.Value": "7", "VpcId": "vpc-1"}
-        checked = list(accesses(Call("ec2", "CreateSecurityGroup", form), NAMES, {}))
+        tags = [{"ResourceType": "security-group", "Tags": [{"Key": "Lab", "Value": "7"}]}]
+        arguments = {"TagSpecifications": tags, "VpcId": "vpc-1"}
+        checked = list(accesses(Call("ec2", "CreateSecurityGroup", arguments), NAMES, {}))
         assert {(access.action, access.resource.rpartition(":")[2]) for access in checked} == {
             ("ec2:CreateSecurityGroup", "security-group/*"),
             ("ec2:CreateSecurityGroup", "vpc/vpc-1"),
@@ -192,7 +193,12 @@ class TestAccesses:
         assert needed("sts", "GetCallerIdentity") == []
 
     def test_unknown_operation_needs_its_action_on_all_resources(self):
-        assert needed("sqs", "SendMessage", QueueUrl="q") == [("sqs:SendMessage", "*")]
+        assert needed("sts", "DecodeAuthorizationMessage", EncodedMessage="m") == [
+            ("sts:DecodeAuthorizationMessage", "*")
+        ]
+
+
+ECR = "AmazonEC2ContainerRegistry_V20150921"
 
 
 def request(method="GET", uri="/", **headers):
@@ -223,7 +229,9 @@ class TestRequests:
             ("iam", "/?Action=ListRoles", b"Action=CreateUser", {}),
             ("iam", "/", b"Action=CreateUser&UserName=ann", {"x_amz_target": "x.ListRoles"}),
             ("iam", "/", b"Action=ListRoles&Action=CreateUser", {}),
-            ("sqs", "/?Action=ListQueues", b"{}", {"x_amz_target": "AmazonSQS.SendMessage"}),
+            ("ecr", "/?Action=ListRoles", b"{}", {"x_amz_target": f"{ECR}.DescribeRepositories"}),
+            # Without a second reading, but of a service that the embedded cloud does not have.
+            ("sqs", "/", b"{}", {"x_amz_target": "AmazonSQS.SendMessage"}),
             (
                 "logs",
                 "/",

@@ -13,7 +13,6 @@ from xml.sax.saxutils import escape
 
 from cloudknot.aws.sdk.service_models import operation_model
 from cloudknot.local.iam.requests.refusals import Refused
-from cloudknot.local.iam.requests.shapes import form_name
 
 _Tree = dict[str, Any]
 """The fields of a form by the parts of their names: ``{"Tag": {"1": {"Key": "k"}}}`` for ``Tag.1.Key=k``."""
@@ -25,10 +24,12 @@ def read_form(service: str, operation: str, form: Mapping[str, str]) -> dict[str
     Raises
     ------
     Refused
-        A value does not have the type of its argument.
+        The operation has no such argument, or a value does not have the type of its argument.
     """
     shape = _model(service, operation).input_shape
-    return _structure(shape, _tree(form), service == "ec2") if shape is not None else {}
+    if shape is None and form:
+        raise Refused("ValidationError", f"{operation} has no arguments.")
+    return _structure(shape, _tree(form), operation, service == "ec2") if shape is not None else {}
 
 
 def _model(service: str, operation: str) -> Any:
@@ -53,13 +54,22 @@ def _tree(form: Mapping[str, str]) -> _Tree:
     return tree
 
 
-def _structure(shape: Any, tree: _Tree, ec2: bool) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for name, member in shape.members.items():
-        value = tree.get(form_name(name, member, ec2))
-        if value is not None:
-            values[name] = _value(member, value, name, ec2)
-    return values
+def _structure(shape: Any, tree: _Tree, place: str, ec2: bool) -> dict[str, Any]:
+    names = {_form_name(name, member, ec2): name for name, member in shape.members.items()}
+    if unknown := sorted(tree.keys() - names.keys()):
+        raise Refused("ValidationError", f"{place} has no argument {unknown[0]!r}.")
+    return {names[key]: _value(shape.members[names[key]], value, key, ec2) for key, value in tree.items()}
+
+
+def _form_name(name: str, shape: Any, ec2: bool) -> str:
+    """Return the name of an argument in a form (botocore's ``QuerySerializer`` and ``EC2Serializer``)."""
+    serialization: Mapping[str, str] = shape.serialization
+    if ec2:
+        other = serialization.get("name", name)
+        return serialization.get("queryName") or other[0].upper() + other[1:]
+    if shape.type_name == "list" and serialization.get("flattened"):
+        return str(shape.member.serialization.get("name") or serialization.get("name", name))
+    return serialization.get("name", name)
 
 
 def _value(shape: Any, value: Any, name: str, ec2: bool) -> Any:
@@ -69,14 +79,23 @@ def _value(shape: Any, value: Any, name: str, ec2: bool) -> Any:
             return []
         raise Refused("ValidationError", f"The argument {name!r} must be a {shape.type_name}.")
     if shape.type_name == "structure":
-        return _structure(shape, value, ec2)
+        return _structure(shape, value, name, ec2)
     if shape.type_name == "list":
-        items = value if ec2 or shape.serialization.get("flattened") else value.get("member", {})
+        items = value if ec2 or shape.serialization.get("flattened") else _only(value, "member", name)
         return [_value(shape.member, items[key], name, ec2) for key in sorted(items, key=_number)]
     if shape.type_name == "map":
-        entries = [value["entry"][key] for key in sorted(value.get("entry", {}), key=_number)]
+        numbered = _only(value, "entry", name)
+        entries = [numbered[key] for key in sorted(numbered, key=_number)]
         return {entry["key"]: _value(shape.value, entry["value"], name, ec2) for entry in entries}
     return _scalar(shape, str(value), name)
+
+
+def _only(tree: _Tree, part: str, name: str) -> _Tree:
+    """Return the items of an argument, which all have a part in their names."""
+    items: object = tree.get(part)
+    if tree.keys() != {part} or not isinstance(items, dict):
+        raise Refused("ValidationError", f"The items of the argument {name!r} are {name}.{part}.1 and so on.")
+    return items
 
 
 def _number(key: str) -> int:

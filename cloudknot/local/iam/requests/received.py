@@ -33,28 +33,17 @@ class OwnRoute:
 
 
 @dataclass(frozen=True)
-class Unread:
-    """A request to a service whose protocol is not known here. Only the cloud's owner may make it."""
-
-    request: Request
-
-
-@dataclass(frozen=True)
 class Received:
     """A request after its one reading: the key and the service in its signature, and the operation."""
 
     access_key: str
     service: str
-    target: Call | S3Request | OwnRoute | Unread
+    target: Call | S3Request | OwnRoute
 
     @property
     def call(self) -> Call | None:
         """The call, unless the request is for S3 or another target."""
         return self.target if isinstance(self.target, Call) else None
-
-    def calls(self, service: str) -> Call | None:
-        """Return the call if it is for this service, or else None."""
-        return self.target if isinstance(self.target, Call) and self.target.service == service else None
 
 
 def read_request(request: Request, claim: SignedClaim) -> Received:
@@ -76,11 +65,7 @@ def read_request(request: Request, claim: SignedClaim) -> Received:
         return Received(
             claim.access_key, service, OwnRoute(request.method, request.path, fields.unique(request.query_pairs))
         )
-    # Their actions have another prefix than those of S3.
-    if service.startswith("s3"):
-        raise Refused("InvalidAction", f"The embedded cloud has no service {service!r}.")
-    call = read_call(request, service, _whole(request))
-    return Received(claim.access_key, service, call or Unread(request))
+    return Received(claim.access_key, service, read_call(request, service, _whole(request)))
 
 
 def received(environ: WSGIEnvironment) -> Received:

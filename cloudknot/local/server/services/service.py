@@ -13,9 +13,8 @@ from cloudknot.local.directory.database import Database
 from cloudknot.local.directory.documents import CALL_HEADER, CALLS, Documents
 from cloudknot.local.iam.keys import Principal
 from cloudknot.local.iam.requests.calls import Call
-from cloudknot.local.iam.requests.query_protocol import read_form, write_answer
+from cloudknot.local.iam.requests.query_protocol import write_answer
 from cloudknot.local.iam.requests.received import received
-from cloudknot.local.iam.requests.refusals import Refused
 
 Request = Mapping[str, Any]
 """The arguments of an operation, by the names in AWS's description of it."""
@@ -69,34 +68,27 @@ class ControlPlane:
         self._answered = Documents(database, CALLS)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        found = received(environ)
-        call = found.call
-        if call is None or call.service not in self._services:
-            message = f"The embedded cloud has no service {found.service!r}, which needs AWS itself."
-            return wsgi.refuse(environ, start_response, found.service, 400, "InvalidAction", message)
+        call = received(environ).call
+        # `Dispatch` answers all others.
+        assert call is not None
         try:
             # The gate sets the principal.
             identifier = environ.get(_CALL_VARIABLE, "")
             return wsgi.send(start_response, *self._respond(call, environ.get("cloudknot.principal"), identifier))
         except ServiceError as error:
-            code, status, message = error.code, error.status, str(error)
-        except Refused as error:
-            code, status, message = error.refusal.code, error.refusal.status, error.refusal.message
-        return wsgi.refuse(environ, start_response, call.service, status, code, message)
+            return wsgi.refuse(environ, start_response, call.service, error.status, error.code, str(error))
 
     def call(self, service: str, operation: str, **arguments: object) -> Any:
         """Return the answer to a call by the server itself, as the cloud's owner."""
         return self._run(service, operation, arguments, None)
 
     def _respond(self, call: Call, caller: Principal | None, identifier: str) -> tuple[bytes, str]:
-        if not call.version:
-            answer = self._run(call.service, call.operation, call.arguments, caller)
-            return json.dumps(answer).encode(), "application/x-amz-json-1.1"
-        request = read_form(call.service, call.operation, call.arguments)
         # The gate has checked the permissions.
-        if request.get("DryRun"):
+        if call.arguments.get("DryRun"):
             raise ServiceError("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412)
-        answer = self._run(call.service, call.operation, request, caller, identifier)
+        answer = self._run(call.service, call.operation, call.arguments, caller, identifier)
+        if not wsgi.is_xml(call.service):
+            return json.dumps(answer).encode(), "application/x-amz-json-1.1"
         return write_answer(call.service, call.operation, answer), "text/xml"
 
     def _run(
