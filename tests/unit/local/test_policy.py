@@ -193,9 +193,7 @@ class TestAccesses:
         assert needed("sts", "GetCallerIdentity") == []
 
     def test_unknown_operation_needs_its_action_on_all_resources(self):
-        assert needed("sts", "DecodeAuthorizationMessage", EncodedMessage="m") == [
-            ("sts:DecodeAuthorizationMessage", "*")
-        ]
+        assert needed("sts", "GetAccessKeyInfo", AccessKeyId="k") == [("sts:GetAccessKeyInfo", "*")]
 
 
 ECR = "AmazonEC2ContainerRegistry_V20150921"

@@ -54,9 +54,8 @@ class Call:
             return {str(key): str(text) for key, text in tags.items()}
         of_ec2 = (tag for place in self.arguments.get("TagSpecifications", ()) for tag in place.get("Tags", ()))
         # CodeBuild writes key and value, other services Key and Value.
-        return {
-            str(tag.get("Key", tag.get("key"))): str(tag.get("Value", tag.get("value"))) for tag in (*tags, *of_ec2)
-        }
+        every = (tag for tag in (*tags, *of_ec2) if isinstance(tag, Mapping))
+        return {str(tag.get("Key", tag.get("key"))): str(tag.get("Value", tag.get("value", ""))) for tag in every}
 
 
 def read_call(request: Request, service: str, body: bytes) -> Call:
@@ -73,9 +72,8 @@ def read_call(request: Request, service: str, body: bytes) -> Call:
         return _rest_call(request, service, body)
     if request.path != "/":
         raise Refused("UnknownOperationException", f"The path of a call to {service} is /, not {request.path!r}.")
-    return (
-        _form_call(request, service, body) if _speaks(service, "query", "ec2") else _json_call(request, service, body)
-    )
+    read = _form_call if _speaks(service, "query", "ec2") else _json_call
+    return read(request, service, body)
 
 
 def _speaks(service: str, *protocols: str) -> bool:
