@@ -180,6 +180,7 @@ def prune(directory: str | None, days: float, runs: float | None, yes: bool) -> 
 
     Knots and jobs of the embedded cloud keep theirs. Packages are installed again when a knot needs them.
     Above 10 GB, or CLOUDKNOT_LOCAL_GB, new images remove those used least recently without this command.
+    Unused space of the databases with results, logs and records is returned to the disk.
 
     With --runs, also deletes the inputs and results of runs that ended. Asks before it does so.
     """
