@@ -19,6 +19,7 @@ from .attempts import Attempts
 from .child import run_child
 from .function import function_of
 from .inputs import inputs_of
+from .program.load import load_ahead
 from .program.load import warm as warm_program
 from .program.own_modules import own_modules
 from .program.own_modules import warm as warm_own_modules
@@ -38,6 +39,12 @@ def warm() -> None:
     connect().plain.warm_up()
     warm_own_modules()
     warm_program()
+
+
+def warm_further() -> None:
+    """Load the function, after the imports of all jobs, if no job can notice that. The last step before the forks."""
+    own_modules.enable()
+    load_ahead()
 
 
 def prepare(argv: Sequence[str], environment: Mapping[str, str]) -> None:

@@ -446,6 +446,9 @@ def main(argv: Sequence[str]) -> int:
         print(f"Every job makes its own imports, because {reason}.", flush=True)
         # An import cannot be undone, so this program starts again without them.
         os.execv(sys.executable, [sys.executable, "-I", "-X", "utf8", __file__, directory, descriptor, "{}"])
+    if sys.platform == "linux":
+        # The worker of an image that an earlier cloudknot made has no such step.
+        getattr(worker, "warm_further", lambda: None)()
     _adopt_orphans()
     # A garbage collection in a child would write to the shared pages, and so copy them. Frozen objects are left out.
     gc.collect()

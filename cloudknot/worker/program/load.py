@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from ..wire.failure import add_note
+from .ahead import is_harmless
 from .script import run_script
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ class _Description(TypedDict):
 
 _homes: set[str] = set()
 """The directories of the function's source code on the user's machine."""
+_ahead: dict[Path, Function] = {}
+"""The function that `load_ahead` has loaded, by its folder."""
 PROGRAM = Path(__file__).resolve().parents[2] / "program"
 
 
@@ -55,11 +58,24 @@ def warm() -> None:
         _description(PROGRAM)
 
 
+def load_ahead(folder: Path = PROGRAM) -> None:
+    """Load the function in the image before this process forks, if no job can notice that."""
+    # Links to files are made in the working directory of each job.
+    with contextlib.suppress(Exception):
+        if not _description(folder).get("paths") and is_harmless(folder / "function.pkl"):
+            _ahead[folder] = load_function(folder)
+
+
 def load_function(folder: Path = PROGRAM) -> Function:
     """Return the function in the image, or one that runs the script there.
 
     Raises any exception that the function's imports raise.
     """
+    if folder in _ahead:
+        from .own_modules import own_modules
+
+        own_modules.show_files(folder / "modules")
+        return _ahead[folder]
     description = _description(folder)
     # The versions are checked first, because unpickling with a wrong one fails with a less helpful error. Python's is
     # checked before the import of cloudpickle, because that may fail too.
@@ -128,6 +144,8 @@ def load_travelled(data: bytes, folder: Path = PROGRAM) -> Function:
     _check_cloudpickle(description["cloudpickle"], cloudpickle.__version__)
     from .own_modules import own_modules
 
+    # The image's function is another program. Its modules are not those of this one.
+    own_modules.forget()
     own_modules.find_files(folder / "modules", description.get("paths", ()))
     _remember(description, description["source"])
     function: Function = own_modules.load(

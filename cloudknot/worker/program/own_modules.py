@@ -144,6 +144,8 @@ class OwnModules:
         self._folder = Path()
         self._namespaces: dict[str, dict[str, Any]] = {}
         self._functions: list[FunctionType] = []
+        self._replaced: dict[str, ModuleType | None] = {}
+        self._undone_by: list[Callable[[], object]] = []
 
     def enable(self) -> None:
         """Let the modules of the functions that this process loads have their names in it."""
@@ -164,14 +166,17 @@ class OwnModules:
             sys.path.insert(0, str(folder))
         if self._enabled:
             # The stand-in is the last one, and the image may have the real cloudknot.
-            stand_in = [] if _has_cloudknot() else [str(STAND_IN)]
-            sys.path += stand_in
-            places = [str(folder), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-            os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([*places, *stand_in]))
+            sys.path += _stand_in()
+            self.show_files(folder)
             for path in map(Path, paths):
                 with suppress(OSError):
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.symlink_to(folder / path)
+
+    def show_files(self, folder: Path) -> None:
+        """Let the processes that this one starts find the files that travelled."""
+        places = [str(folder), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+        os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([*places, *_stand_in()]))
 
     def load(self, file: IO[bytes], names: Names, folder: Path, finder: Callable[[], Find] | None = None) -> Any:
         """Unpickle a function, and give its modules their names.
@@ -204,13 +209,27 @@ class OwnModules:
             if name == "__main__" or file is not None:
                 self._modules[name] = OwnModule(name, file)
         # The worker's own __main__ stays alive.
-        self._replaced = [sys.modules.get(name) for name in self._modules]
+        for name in self._modules:
+            self._replaced.setdefault(name, sys.modules.get(name))
         sys.modules.update(self._modules)
         for name in self._modules.keys() - {"__main__"}:
             # Results hold these functions and classes by value: the client's session may not find the module.
             internals.register_pickle_by_value(self._modules[name])
-        _set_in_parents(self._modules)
+        self._undone_by += _set_in_parents(self._modules)
         _pickle_for_processes()
+
+    def forget(self) -> None:
+        """Undo `load`: the modules lose their names."""
+        for name, module in self._replaced.items():
+            if module is None:
+                sys.modules.pop(name, None)
+            else:
+                sys.modules[name] = module
+            if name != "__main__":
+                internals.unregister_pickle_by_value(self._modules[name])
+        for undo in self._undone_by:
+            undo()
+        self._modules, self._replaced, self._undone_by = {}, {}, []
 
     def make_function(self, code: CodeType, namespace: dict[str, Any], *rest: Any) -> FunctionType:
         """Return a function with the namespace of its module."""
@@ -266,6 +285,11 @@ class _OwnUnpickler(pickle.Unpickler):
         return self._own.make_function if found is internals._make_function else found
 
 
+def _stand_in() -> list[str]:
+    """Return the folder of the stand-in for cloudknot, if the image has no real one."""
+    return [] if _has_cloudknot() else [str(STAND_IN)]
+
+
 @functools.cache
 def _has_cloudknot() -> bool:
     """Return whether the image has the real cloudknot."""
@@ -290,17 +314,23 @@ def _is_at(obj: Any, module: ModuleType) -> bool:
         return False
 
 
-def _set_in_parents(modules: Mapping[str, ModuleType]) -> None:
-    """Make ``import pkg.own`` set ``pkg.own``, as Python does only for modules that it imports itself."""
+def _set_in_parents(modules: Mapping[str, ModuleType]) -> Iterator[Callable[[], object]]:
+    """Make ``import pkg.own`` set ``pkg.own``, as Python does only for modules that it imports itself.
+
+    Yields functions that undo it.
+    """
     children: dict[str, dict[str, ModuleType]] = {}
     for name, module in modules.items():
         parent, _, last = name.rpartition(".")
         if parent in sys.modules:
             setattr(sys.modules[parent], last, module)
+            yield functools.partial(vars(sys.modules[parent]).pop, last, None)
         elif parent:
             children.setdefault(parent, {})[last] = module
     if children:
-        sys.meta_path.insert(0, _ParentFinder(children))
+        finder = _ParentFinder(children)
+        sys.meta_path.insert(0, finder)
+        yield functools.partial(sys.meta_path.remove, finder)
 
 
 class _ParentFinder:

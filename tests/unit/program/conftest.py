@@ -51,8 +51,8 @@ class Run:
         The standard error of the last client.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, program: str = JOB) -> None:
+        self._folder, self._program = folder, program
         self._number = 0
         self.digest = self.warnings = ""
 
@@ -65,14 +65,14 @@ class Run:
             (client / path).write_text(textwrap.dedent(source))
         sent = python(*options, "script.py", str(context), cwd=client, path=str(ROOT))
         self.digest, self.warnings = last_line(sent).split()[0], sent.stderr
-        return job(context)
+        return job(context, self._program)
 
 
-def job(context: Path) -> str:
+def job(context: Path, program: str = JOB) -> str:
     """Run the program of a build context, and return the ``repr`` of its result."""
     place = context.parent / "work"
     place.mkdir()
-    (context / "job.py").write_text(JOB)
+    (context / "job.py").write_text(program)
     return last_line(python(str(context / "job.py"), str(context), cwd=place, path=str(context)))
 
 
