@@ -25,6 +25,7 @@ from cloudknot.local.s3.protocol.properties import (
 )
 from cloudknot.local.s3.protocol.ranges import Span, part_span, span_of
 from cloudknot.local.s3.records import Deleted, ObjectVersion, Properties
+from cloudknot.local.s3.storage.writer import SMALL
 from cloudknot.local.s3.store import ObjectStore
 from cloudknot.local.wsgi import FileBody
 
@@ -65,8 +66,9 @@ class Objects:
         if request.source is not None:
             return self._copy(request)
         properties, condition = stored_properties(request), write_condition(request.headers)
-        # Before the body arrives, which may be long.
-        self._store.bucket(request.bucket)
+        # Before a long body arrives. With a short one, the store finds out anyway.
+        if body.length > SMALL:
+            self._store.bucket(request.bucket)
         with self._store.writer(body.length, (request.bucket, request.key)) as writer:
             etag, checksum = body.receive(writer, request.headers)
             if checksum is not None:
