@@ -66,20 +66,23 @@ class FileBody:
             segment.file.close()
 
 
-class ClientException(Exception):
-    """A refusal by Batch: HTTP 400, code ``ClientException``."""
+class ServiceError(Exception):
+    """The refusal of a call by a service: AWS's code, a message and the HTTP status."""
+
+    def __init__(self, code: str, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.code, self.status = code, status
+
+
+class ClientException(ServiceError):
+    """A refusal by Batch."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("ClientException", message)
 
     def __str__(self) -> str:
         # Batch's own format for this error.
         return f"Error executing request, Exception : {self.args[0]}, RequestId: {uuid.uuid4()}"
-
-
-class JsonRefusal(Exception):
-    """A refusal in AWS's JSON protocol: HTTP 400, with a code and a message."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 class RecordedAnswer:
@@ -150,12 +153,6 @@ def refuse(
     body = send(start_response, content, content_type, status, [("x-amzn-ErrorType", code)])
     # An answer to HEAD has no body: the client would take its bytes for the start of the next answer.
     return [] if environ["REQUEST_METHOD"] == "HEAD" else body
-
-
-def refuse_client(start_response: StartResponse, error: ClientException) -> Iterable[bytes]:
-    """Answer a request with Batch's error ``ClientException``."""
-    body = json.dumps({"message": str(error)}).encode()
-    return send(start_response, body, "application/json", 400, [("x-amzn-ErrorType", "ClientException")])
 
 
 def denied_status(service: str) -> int:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypedDict
 
+from cloudknot.local.wsgi import ServiceError
+
 STACK = "AWS::CloudFormation::Stack"
 DELETED = "DELETE_COMPLETE"
 
@@ -56,12 +58,11 @@ class TemplateDocument(TypedDict, total=False):
     Outputs: Mapping[str, OutputDeclaration]
 
 
-class ValidationError(Exception):
-    """A refused request, answered with HTTP 400. The stack is unchanged."""
+class ValidationError(ServiceError):
+    """A refused request. The stack is unchanged."""
 
     def __init__(self, message: str, code: str = "ValidationError") -> None:
-        super().__init__(message)
-        self.code = code
+        super().__init__(code, message)
 
 
 class ResourceError(Exception):

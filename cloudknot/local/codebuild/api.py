@@ -18,7 +18,7 @@ from cloudknot.local.batch.logs import Append
 from cloudknot.local.codebuild.build_store import BuildStore, Content
 from cloudknot.local.codebuild.running_build import BuildOrder, RunningBuild
 from cloudknot.local.directory.state import ACCOUNT, REGION
-from cloudknot.local.wsgi import Answer, JsonRefusal
+from cloudknot.local.wsgi import Answer, ServiceError
 
 TOO_MANY = 100
 """Most ids in one BatchGetBuilds (CodeBuild API reference)."""
@@ -63,7 +63,7 @@ class CodeBuild:
         store.end_lost_builds(time.time())
 
     def respond(self, operation: str, request: Mapping[str, Any]) -> Answer:
-        """Answer a request. Raise `JsonRefusal` for a refused one."""
+        """Answer a request. Raise `ServiceError` for a refused one."""
         answer = self._operations.get(operation)
         if answer is None:
             raise _invalid("The embedded cloud does not have this operation of CodeBuild.")
@@ -83,7 +83,7 @@ class CodeBuild:
         name = request["name"]
         with self._lock:
             if self._store.project(name):
-                raise JsonRefusal("ResourceAlreadyExistsException", f"Project already exists: {_arn(name)}")
+                raise ServiceError("ResourceAlreadyExistsException", f"Project already exists: {_arn(name)}")
             project = {**request, "arn": _arn(name)}
             self._store.put_project(project)
         return {"project": project}
@@ -109,7 +109,7 @@ class CodeBuild:
     def _project(self, name: str) -> Content:
         project = self._store.project(name)
         if project is None:
-            raise JsonRefusal("ResourceNotFoundException", f"Project cannot be found: {_arn(name)}")
+            raise ServiceError("ResourceNotFoundException", f"Project cannot be found: {_arn(name)}")
         return project
 
     def _start_build(self, request: Mapping[str, Any]) -> Answer:
@@ -175,7 +175,7 @@ class CodeBuild:
             running.stop()
         build = self._build(request["id"])
         if build is None:
-            raise JsonRefusal("ResourceNotFoundException", f"Build cannot be found: {request['id']}")
+            raise ServiceError("ResourceNotFoundException", f"Build cannot be found: {request['id']}")
         return {"build": build}
 
     def _list_builds(self, request: Mapping[str, str]) -> Answer:
@@ -183,8 +183,8 @@ class CodeBuild:
         return {"ids": self._store.builds_of(self._project(request["projectName"])["name"])}
 
 
-def _invalid(message: str) -> JsonRefusal:
-    return JsonRefusal("InvalidInputException", message)
+def _invalid(message: str) -> ServiceError:
+    return ServiceError("InvalidInputException", message)
 
 
 def _arn(project: str) -> str:

@@ -25,8 +25,9 @@ from cloudknot.local.iam.task_credentials import TaskCredentials
 from cloudknot.local.server.services.ec2.api import Ec2
 from cloudknot.local.server.services.ecr.api import Ecr
 from cloudknot.local.server.services.iam.api import Iam
-from cloudknot.local.server.services.service import ControlPlane, Request, ServiceError
+from cloudknot.local.server.services.service import ControlPlane, Request
 from cloudknot.local.server.services.sts import Sts
+from cloudknot.local.wsgi import ServiceError
 
 if TYPE_CHECKING:
     from cloudknot.aws.images.registry.client import Registry

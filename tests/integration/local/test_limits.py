@@ -267,7 +267,10 @@ def ecr_with(directory, registry):
     def answer(environ, start_response):
         found, _, _ = gate.receive(environ[wsgi.ADMISSION], environ["wsgi.input"])
         asked.append(found.call.operation)
-        return services({**environ, RECEIVED: found}, start_response)
+        try:
+            return services({**environ, RECEIVED: found}, start_response)
+        except wsgi.ServiceError as error:
+            return wsgi.refuse(environ, start_response, "ecr", error.status, error.code, str(error))
 
     server = http_server(answer, gate.admit, 0)
     threading.Thread(target=server.run, daemon=True).start()

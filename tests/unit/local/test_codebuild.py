@@ -11,7 +11,7 @@ from cloudknot.local.codebuild.api import CodeBuild
 from cloudknot.local.codebuild.build_store import SERVER_ENDED, BuildStore
 from cloudknot.local.codebuild.running_build import BuildOrder, RunningBuild
 from cloudknot.local.directory.database import Database
-from cloudknot.local.wsgi import JsonRefusal
+from cloudknot.local.wsgi import ServiceError
 from tests.helpers.waiting import until
 
 
@@ -155,7 +155,7 @@ class TestApi:
     def call(self, codebuild, operation, **arguments):
         try:
             return codebuild.respond(operation, arguments)
-        except JsonRefusal as error:
+        except ServiceError as error:
             return error.code
 
     def create(self, codebuild, *commands):

@@ -12,7 +12,7 @@ from cloudknot.local.server.logs import store as log_store
 from cloudknot.local.server.logs.api import MAX_PAGE, Logs
 from cloudknot.local.server.logs.patterns import matcher
 from cloudknot.local.server.logs.store import DAY, LogStore
-from cloudknot.local.wsgi import JsonRefusal
+from cloudknot.local.wsgi import ServiceError
 from tests.helpers.waiting import until
 
 NOW = 1_800_000_000_000
@@ -34,7 +34,7 @@ class Service:
         return self.api.respond(operation, arguments)
 
     def refusal(self, operation, **arguments):
-        with pytest.raises(JsonRefusal) as caught:
+        with pytest.raises(ServiceError) as caught:
             self.call(operation, **arguments)
         return caught.value.code, str(caught.value)
 
@@ -291,7 +291,7 @@ def test_own_messages_make_their_stream_and_keep_their_order_when_the_clock_goes
     service.now -= 5000
     service.store.append("group", "job", ["second"])
     assert messages(service.get(logStreamName="job", startFromHead=True)) == ["first", "second"]
-    with pytest.raises(JsonRefusal, match="Its name is none"):
+    with pytest.raises(ServiceError, match="Its name is none"):
         service.store.append("none", "job", ["lost"])
     service.store.append("none", "job", ["kept"], adds_group=True)
     assert messages(service.get(logGroupName="none", logStreamName="job")) == ["kept"]

@@ -20,7 +20,7 @@ from cloudknot.local.server.logs.store import (
     StoredLogGroup,
     StoredLogStream,
 )
-from cloudknot.local.wsgi import Answer, JsonRefusal
+from cloudknot.local.wsgi import Answer, ServiceError
 
 if TYPE_CHECKING:
     from types_boto3_logs.type_defs import (
@@ -58,8 +58,8 @@ _TOKEN = re.compile(r"([fb])/(\d{14})(\d{19})/s")
 _START = (-1, 0)
 
 
-def _invalid(message: str) -> JsonRefusal:
-    return JsonRefusal("InvalidParameterException", message)
+def _invalid(message: str) -> ServiceError:
+    return ServiceError("InvalidParameterException", message)
 
 
 class Logs:
@@ -94,7 +94,7 @@ class Logs:
         }
 
     def respond(self, operation: str, request: Mapping[str, Any]) -> Answer:
-        """Answer a request. Raise `JsonRefusal` for a refused one."""
+        """Answer a request. Raise `ServiceError` for a refused one."""
         answer = self._operations.get(operation)
         if answer is None:
             raise _invalid(f"The embedded cloud does not have CloudWatch Logs' operation {operation}.")
@@ -109,7 +109,7 @@ class Logs:
         kept = ("kmsKeyId", "logGroupClass", "deletionProtectionEnabled")
         properties = {member: value for member, value in request.items() if member in kept}
         if not self._store.add_group(name, properties, request.get("tags", {})):
-            raise JsonRefusal("ResourceAlreadyExistsException", "The specified log group already exists")
+            raise ServiceError("ResourceAlreadyExistsException", "The specified log group already exists")
         return {}
 
     def _delete_group(self, request: Mapping[str, str]) -> Answer:
@@ -158,7 +158,7 @@ class Logs:
         if not _STREAM_NAME.fullmatch(name):
             raise _invalid(_pattern_message(name, "logStreamName", "[^:*]*"))
         if not self._store.add_stream(self._group(request), name):
-            raise JsonRefusal("ResourceAlreadyExistsException", "The specified log stream already exists")
+            raise ServiceError("ResourceAlreadyExistsException", "The specified log stream already exists")
         return {}
 
     def _delete_stream(self, request: DeleteLogStreamRequestTypeDef) -> Answer:
@@ -274,13 +274,13 @@ class Logs:
             raise _invalid("Exactly one of logGroupName and logGroupIdentifier must be specified.")
         group = self._store.group(name)
         if group is None:
-            raise JsonRefusal("ResourceNotFoundException", NO_GROUP)
+            raise ServiceError("ResourceNotFoundException", NO_GROUP)
         return group
 
     def _stream(self, group: StoredLogGroup, name: str) -> StoredLogStream:
         stream = self._store.stream(group, name)
         if stream is None:
-            raise JsonRefusal("ResourceNotFoundException", NO_STREAM)
+            raise ServiceError("ResourceNotFoundException", NO_STREAM)
         return stream
 
 

@@ -10,7 +10,7 @@ from cloudknot.aws.batch import LOG_GROUP, LogStream, log_pages
 from cloudknot.local import wsgi
 from cloudknot.local.iam.requests.received import OwnRoute, received
 from cloudknot.local.server.logs.api import Logs
-from cloudknot.local.wsgi import JsonRefusal
+from cloudknot.local.wsgi import ServiceError
 
 
 class LogPage:
@@ -32,7 +32,7 @@ class LogPage:
         start_response(wsgi.STATUSES[200], [("Content-Type", "text/plain; charset=utf-8")])
         try:
             self._logs.respond("GetLogEvents", {**names, "limit": 1})
-        except JsonRefusal:
+        except ServiceError:
             # A job that has printed nothing has no stream.
             return []
         # Page by page: a log may be larger than the memory of this process.

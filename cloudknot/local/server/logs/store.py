@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cloudknot.local.directory.database import Database
-from cloudknot.local.wsgi import JsonRefusal
+from cloudknot.local.wsgi import ServiceError
 
 NO_GROUP = "The specified log group does not exist."
 NO_STREAM = "The specified log stream does not exist."
@@ -210,14 +210,14 @@ class LogStore:
 
         Raises
         ------
-        JsonRefusal
+        ServiceError
             The group does not exist, and is not to be added.
         """
         if adds_group:
             self.add_group(group_name, {}, {})
         group = self.group(group_name)
         if group is None:
-            raise JsonRefusal("ResourceNotFoundException", f"{NO_GROUP} Its name is {group_name}.")
+            raise ServiceError("ResourceNotFoundException", f"{NO_GROUP} Its name is {group_name}.")
         stream = self.stream(group, stream_name)
         if stream is None:
             self.add_stream(group, stream_name)

@@ -15,6 +15,7 @@ from cloudknot.local.iam.keys import Principal
 from cloudknot.local.iam.requests.calls import Call
 from cloudknot.local.iam.requests.query_protocol import write_answer
 from cloudknot.local.iam.requests.received import received
+from cloudknot.local.wsgi import ServiceError
 
 Request = Mapping[str, Any]
 """The arguments of an operation, by the names in AWS's description of it."""
@@ -22,14 +23,6 @@ Answer = Mapping[str, object]
 Operation = Callable[[Any], Answer]
 """Answers a `Request`. Raises `ServiceError` to refuse it."""
 Row = TypeVar("Row")
-
-
-class ServiceError(Exception):
-    """The refusal of a call: AWS's code and message."""
-
-    def __init__(self, code: str, message: str, status: int = 400) -> None:
-        super().__init__(message)
-        self.code, self.status = code, status
 
 
 class Service(Protocol):
@@ -71,12 +64,9 @@ class ControlPlane:
         call = received(environ).call
         # `Dispatch` answers all others.
         assert call is not None
-        try:
-            # The gate sets the principal.
-            identifier = environ.get(_CALL_VARIABLE, "")
-            return wsgi.send(start_response, *self._respond(call, environ.get("cloudknot.principal"), identifier))
-        except ServiceError as error:
-            return wsgi.refuse(environ, start_response, call.service, error.status, error.code, str(error))
+        # The gate sets the principal.
+        identifier = environ.get(_CALL_VARIABLE, "")
+        return wsgi.send(start_response, *self._respond(call, environ.get("cloudknot.principal"), identifier))
 
     def call(self, service: str, operation: str, **arguments: object) -> Any:
         """Return the answer to a call by the server itself, as the cloud's owner."""

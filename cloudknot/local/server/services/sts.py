@@ -14,7 +14,8 @@ from cloudknot.local.iam.keys import AcceptedKey, Keys, Principal
 from cloudknot.local.iam.policy import glob
 from cloudknot.local.iam.signing import AccessKey
 from cloudknot.local.server.services.iam.records import new_id
-from cloudknot.local.server.services.service import Answer, Request, ServiceError, run
+from cloudknot.local.server.services.service import Answer, Request, run
+from cloudknot.local.wsgi import ServiceError
 
 SHORTEST, USUAL, LONGEST = 900, 3600, 12 * 3600
 """Seconds that a session may last (STS API reference, "AssumeRole")."""

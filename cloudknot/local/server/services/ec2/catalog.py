@@ -11,7 +11,8 @@ from typing import Any
 from cloudknot.local.directory.documents import Document
 from cloudknot.local.directory.state import ACCOUNT, REGION
 from cloudknot.local.server.services.ec2.resources import KINDS, Ec2Resources, described, now
-from cloudknot.local.server.services.service import Answer, Operation, Request, ServiceError
+from cloudknot.local.server.services.service import Answer, Operation, Request
+from cloudknot.local.wsgi import ServiceError
 
 ZONES = {f"{REGION}{letter}": f"use1-az{number}" for letter, number in zip("abcdef", (6, 1, 2, 4, 3, 5), strict=True)}
 """The availability zones and their ids."""

@@ -9,7 +9,8 @@ from cloudknot.local.directory.state import ACCOUNT, REGION
 from cloudknot.local.server.services.ec2.catalog import ZONES
 from cloudknot.local.server.services.ec2.groups import SecurityGroups
 from cloudknot.local.server.services.ec2.resources import Ec2Resources, new_id, now
-from cloudknot.local.server.services.service import Answer, Operation, Request, ServiceError
+from cloudknot.local.server.services.service import Answer, Operation, Request
+from cloudknot.local.wsgi import ServiceError
 
 RESERVED = 5
 """Addresses of each subnet that AWS keeps for itself (VPC user guide, "Subnet sizing")."""

@@ -20,7 +20,8 @@ from cloudknot.local.directory.documents import Document, Documents
 from cloudknot.local.directory.state import ACCOUNT, REGION
 from cloudknot.local.iam.keys import Principal
 from cloudknot.local.server.services.ecr.images import ImageDocuments
-from cloudknot.local.server.services.service import Answer, Operation, Request, ServiceError, page, run
+from cloudknot.local.server.services.service import Answer, Operation, Request, page, run
+from cloudknot.local.wsgi import ServiceError
 
 if TYPE_CHECKING:
     from types_boto3_ecr.type_defs import (

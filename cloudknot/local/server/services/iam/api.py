@@ -14,7 +14,8 @@ from cloudknot.local.iam.keys import AcceptedKey, Keys, Principal
 from cloudknot.local.iam.signing import AccessKey
 from cloudknot.local.server.services.iam.policies import IamPolicies, check_without_policies
 from cloudknot.local.server.services.iam.records import IamRecords, encoded, in_use, listed, missing, new_id, now
-from cloudknot.local.server.services.service import Answer, Operation, Request, ServiceError, run
+from cloudknot.local.server.services.service import Answer, Operation, Request, run
+from cloudknot.local.wsgi import ServiceError
 
 MOST_KEYS = 2
 """Access keys of one user (IAM user guide, "IAM and AWS STS quotas")."""

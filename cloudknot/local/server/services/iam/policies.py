@@ -17,7 +17,8 @@ from cloudknot.local.server.services.iam.records import (
     new_id,
     now,
 )
-from cloudknot.local.server.services.service import Answer, Operation, Request, ServiceError
+from cloudknot.local.server.services.service import Answer, Operation, Request
+from cloudknot.local.wsgi import ServiceError
 
 HOLDERS = ("User", "Group", "Role")
 MOST_ATTACHED = 20

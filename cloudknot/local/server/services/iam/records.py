@@ -15,7 +15,8 @@ from cloudknot.local.directory.database import Database
 from cloudknot.local.directory.documents import Document, Documents
 from cloudknot.local.directory.state import ACCOUNT
 from cloudknot.local.server.services.iam.managed_policies import aws_policy
-from cloudknot.local.server.services.service import Answer, Request, ServiceError, page
+from cloudknot.local.server.services.service import Answer, Request, page
+from cloudknot.local.wsgi import ServiceError
 
 _NAME = re.compile(r"[\w+=,.@-]+", re.ASCII)
 LONGEST = {"Policy": 128, "Group": 128, "InstanceProfile": 128}
