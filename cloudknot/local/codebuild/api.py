@@ -133,7 +133,9 @@ class CodeBuild:
 
     def _build(self, build_id: str) -> Content | None:
         running = self._running.get(build_id)
-        return running.description() if running else self._store.build(build_id)
+        found = running.description() if running else None
+        # The end of a build shows only when it is stored, so that no later server denies it.
+        return self._store.build(build_id) if found is None or found["buildComplete"] else found
 
     def _order(self, project: Content, request: Mapping[str, Any], build_id: str) -> BuildOrder:
         """Return all that a build needs: the project's settings with those of the request in their place."""
