@@ -92,7 +92,9 @@ class ControlPlane:
                 return answering.answer(operation, request, caller)
         try:
             with self._lock, self._database.transaction():
-                if answered := identifier and self._answered.get(identifier):
+                answered = self._answered.get(identifier) if identifier else None
+                # Many operations have an empty answer.
+                if answered is not None:
                     return answered
                 answer = answering.answer(operation, request, caller)
                 if identifier:

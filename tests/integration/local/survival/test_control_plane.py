@@ -8,7 +8,7 @@ import pytest
 
 import cloudknot as ck
 from cloudknot.errors import PermissionDeniedError
-from cloudknot.local.directory.documents import Documents, cloud_database
+from cloudknot.local.directory.documents import CALL_HEADER, Documents, cloud_database
 from tests.helpers.inventory import inventory
 from tests.helpers.waiting import until
 from tests.integration.local.stacks import TEMPLATE, Stack
@@ -162,6 +162,15 @@ class TestKilledOperation:
         """End the server when the stack has this number of events, or when its operation has ended."""
         until(lambda: len(stack.events()) >= events or not stack.state()["StackStatus"].endswith("_IN_PROGRESS"))
         killed(stack.cloud)
+
+
+def test_call_with_id_is_carried_out_once_also_with_an_empty_answer(own_cloud):
+    ec2 = own_cloud.door.client("ec2")
+    vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+    gateway = ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
+    ec2.meta.events.register("before-call", lambda params, **_: params["headers"].update({CALL_HEADER: "once"}))
+    for _ in range(2):
+        ec2.attach_internet_gateway(InternetGatewayId=gateway, VpcId=vpc)
 
 
 def test_records_of_deleted_knots_do_not_pile_up(own_cloud, killed):
