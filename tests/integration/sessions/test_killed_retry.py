@@ -31,6 +31,20 @@ for service in ("s3", "batch"):
     events = cloud.door.client(service).meta.events
     events.register("before-call", remember)
     events.register(f"{when}-call", die)
+
+put = cloud.door.put_quickly
+
+def dying(bucket, path, *arguments, **choices):
+    # Plain requests for objects are sent without botocore, so there is no event.
+    is_it = operation == "PutObject" and path.endswith(key)
+    if is_it and when == "before":
+        os.kill(os.getpid(), signal.SIGKILL)
+    answer = put(bucket, path, *arguments, **choices)
+    if is_it:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return answer
+
+cloud.door.put_quickly = dying
 job.retry_failed()
 """
 
