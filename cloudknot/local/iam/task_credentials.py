@@ -19,9 +19,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from wsgiref.types import StartResponse, WSGIEnvironment
 
-from cloudknot.errors import CloudError
 from cloudknot.local.iam.keys import AcceptedKey, Keys
-from cloudknot.local.wsgi import send_json
+from cloudknot.local.wsgi import ServiceError, send_json
 
 PATH = "/_cloudknot/credentials/"
 TOKEN_FILE = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"
@@ -46,7 +45,7 @@ class TaskCredentials:
     Parameters
     ----------
     session : callable
-        ``session(role_arn, name, seconds)`` returns the key of a new session of a role. Raises `CloudError` if there
+        ``session(role_arn, name, seconds)`` returns the key of a new session of a role. Raises `ServiceError` if there
         is no such role.
     keys : Keys
         Receives every key that a job gets.
@@ -90,7 +89,7 @@ class TaskCredentials:
             return send_json(start_response, {"code": "AccessDenied", "message": message}, 403)
         try:
             accepted = self._current(role)
-        except CloudError as error:
+        except ServiceError as error:
             return send_json(start_response, {"code": "AccessDenied", "message": str(error)}, 400)
         expires = datetime.fromtimestamp(accepted.expires or 0, UTC)
         return send_json(

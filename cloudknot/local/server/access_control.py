@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from cloudknot.aws.door import Door
-from cloudknot.errors import CloudError
 from cloudknot.local.directory.database import Database
 from cloudknot.local.directory.documents import Documents
 from cloudknot.local.directory.state import ACCOUNT, REGION
@@ -100,7 +99,7 @@ class AccessControl:
         answer = self._ask_iam("GetRole", RoleName=role.rpartition("/")[2])
         if answer is None or answer["Role"]["Arn"] != role:
             message = f"The role {role} of this job does not exist. Create its knot again."
-            raise CloudError(message, code="AccessDenied")
+            raise ServiceError("AccessDenied", message)
         return self._sts.session(role, name, seconds)
 
     def gate(self, log_path: str) -> Gate:

@@ -62,6 +62,14 @@ def stopped_and_deleted_cloud(world: World) -> list[BaseException]:
 
 
 @AREA.case
+def killed_cloud(world: World) -> None:
+    cloud = ck.LocalCloud(world.path / "cloud")
+    os.kill(cloud.start().pid, signal.SIGKILL)
+    cloud.call("sts", "get_caller_identity")
+    cloud.stop()
+
+
+@AREA.case
 def directory_of_another_user(world: World) -> None:
     check_owner(foreign_directory(world.path))
 

@@ -60,6 +60,8 @@ class Calls:
         """Note the path of a request that bypasses botocore's client."""
         if method == "GET":
             self.read.append(f"/{bucket}/{key}")
+        with self._lock:
+            self.seen.extend([f"PutObject {key}"] if method == "PUT" else ())
         return send(method, bucket, key, *rest)
 
 

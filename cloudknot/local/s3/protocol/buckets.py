@@ -14,7 +14,10 @@ from cloudknot.local.s3.store import ObjectStore
 
 _NAME = re.compile(r"(?!xn--|sthree-|amzn-s3-demo-)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](?<!-s3alias)(?<!--ol-s3)")
 _ADDRESS = re.compile(r"\d+\.\d+\.\d+\.\d+")
+_PLACE = re.compile(r"[a-z]{2,}(-[a-z]+)+-[0-9]{1,2}|EU")
 _MOST_LISTED = 10_000
+LOCATION = "location"
+"""The kind of the configuration with the location constraint of a bucket."""
 
 
 class Buckets:
@@ -26,7 +29,7 @@ class Buckets:
     account : str
         The number of the account that owns new buckets.
     region : str
-        The region of all buckets.
+        The region of buckets without a location constraint.
     """
 
     def __init__(self, store: ObjectStore, account: str, region: str) -> None:
@@ -40,10 +43,11 @@ class Buckets:
             raise S3Error("InvalidBucketName", name, "The specified bucket is not valid.")
         if request.headers.get("x-amz-bucket-object-lock-enabled", "false").lower() == "true":
             raise S3Error("NotImplemented", name, "Object Lock is not implemented", 501)
-        if body.length:
-            self._check_location(body.document())
+        place = self._location_in(body.document()) if body.length else ""
         try:
             self._store.create_bucket(name, self._account)
+            if place:
+                self._store.set_configuration(name, LOCATION, place.encode())
         except S3Error as error:
             # In this one region, S3 takes a repeated creation for a success.
             if error.code != "BucketAlreadyOwnedByYou" or self._region != "us-east-1":
@@ -57,13 +61,12 @@ class Buckets:
 
     def head(self, request: S3Request, _: Incoming) -> Reply:
         """Answer HeadBucket."""
-        self._store.bucket(request.bucket)
-        return Reply(200, [("x-amz-bucket-region", self._region), ("Content-Type", "application/xml")])
+        region = self._location_of(request.bucket) or self._region
+        return Reply(200, [("x-amz-bucket-region", region), ("Content-Type", "application/xml")])
 
     def location(self, request: S3Request, _: Incoming) -> Reply:
         """Answer GetBucketLocation."""
-        self._store.bucket(request.bucket)
-        region = "" if self._region == "us-east-1" else self._region
+        region = self._location_of(request.bucket)
         return text_reply(f"{document('LocationConstraint')}{region}</LocationConstraint>")
 
     def list(self, request: S3Request, _: Incoming) -> Reply:
@@ -89,9 +92,16 @@ class Buckets:
         }
         return xml_reply("ListAllMyBucketsResult", content)
 
-    def _check_location(self, content: bytes) -> None:
+    def _location_of(self, bucket: str) -> str:
+        """Return the location constraint of a bucket, which is empty in us-east-1."""
+        place = self._store.configuration(bucket, LOCATION)
+        return "" if place is None else place.decode()
+
+    def _location_in(self, content: bytes) -> str:
+        """Return the location constraint in a request, or an empty string without one."""
         root = parsed(content, {"CreateBucketConfiguration"})
         place = root.findtext("LocationConstraint")
-        # S3 refuses the name of this one region as a location.
-        if place is not None and (place != self._region or place == "us-east-1"):
+        # As at S3's address in us-east-1, which makes buckets in all regions, but refuses its own name as a location.
+        if place is not None and (place == "us-east-1" or not _PLACE.fullmatch(place)):
             raise S3Error("InvalidLocationConstraint", message="The specified location-constraint is not valid")
+        return place or ""

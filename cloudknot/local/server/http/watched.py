@@ -53,7 +53,11 @@ class Watched(dict[int, Any]):
                 readwrite(connection, event)
 
     def _update(self, descriptor: int) -> None:
-        connection = self[descriptor]
+        connection = self.get(descriptor)
+        if connection is None:
+            # Another thread has closed it since.
+            self._changing.discard(descriptor)
+            return
         # Asked first: a connection that is idle now changes only by an event, or in the thread of the server.
         is_idle = not isinstance(connection, Channel) or connection.is_idle
         flags = _READ if connection.readable() else 0
