@@ -327,7 +327,7 @@ def test_clobber_all_shows_and_removes_every_resource(other_cloud, run_command):
     assert run_command("clobber", "--all", "--yes", "--results").exit_code == 0
     # Clobber keeps the service-linked role: it belongs to the account and costs nothing.
     added = {kind: [name for name in inventory(other_cloud)[kind] if name not in empty[kind]] for kind in empty}
-    assert {kind: names for kind, names in added.items() if names} == {"roles": ["AWSServiceRoleForbatch"]}
+    assert {kind: names for kind, names in added.items() if names} == {"roles": ["AWSServiceRoleForBatch"]}
 
 
 @pytest.fixture
