@@ -229,6 +229,12 @@ def test_groups_are_described_in_pages_with_retention_and_tags(service):
     service.call("TagResource", resourceArn=arn, tags={"l": "w"})
     service.call("UntagResource", resourceArn=arn, tagKeys=["k"])
     assert service.call("ListTagsForResource", resourceArn=arn) == {"tags": {"l": "w"}}
+    # The older operations have the same tags.
+    service.call("TagLogGroup", logGroupName="/a/1", tags={"m": "x"})
+    service.call("UntagLogGroup", logGroupName="/a/1", tags=["l"])
+    assert service.call("ListTagsLogGroup", logGroupName="/a/1") == {"tags": {"m": "x"}}
+    assert service.call("ListTagsForResource", resourceArn=arn) == {"tags": {"m": "x"}}
+    assert service.refusal("ListTagsLogGroup", logGroupName="none")[0] == "ResourceNotFoundException"
     (found,) = service.call("DescribeLogGroups", logGroupNamePrefix="/a/2")["logGroups"]
     assert found["logGroupName"] == "/a/2"
     assert "retentionInDays" not in found

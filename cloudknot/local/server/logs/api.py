@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
         GetLogEventsRequestTypeDef,
         PutLogEventsRequestTypeDef,
         PutRetentionPolicyRequestTypeDef,
-        TagResourceRequestTypeDef,
-        UntagResourceRequestTypeDef,
     )
 
 MAX_EVENTS = 10_000
@@ -85,8 +83,12 @@ class Logs:
             "GetLogEvents": self._get_events,
             "FilterLogEvents": self._filter_events,
             "ListTagsForResource": lambda request: {"tags": self._tagged(request).tags},
-            "TagResource": self._tag,
-            "UntagResource": self._untag,
+            "TagResource": lambda request: self._tag(self._tagged(request), request["tags"]),
+            "UntagResource": lambda request: self._untag(self._tagged(request), request["tagKeys"]),
+            # The older operations for tags, which take the name of a group. AWS still answers them.
+            "ListTagsLogGroup": lambda request: {"tags": self._group(request).tags},
+            "TagLogGroup": lambda request: self._tag(self._group(request), request["tags"]),
+            "UntagLogGroup": lambda request: self._untag(self._group(request), request["tags"]),
             # CloudFormation's reads of a group. No group of the embedded cloud has such a policy.
             "DescribeIndexPolicies": lambda _: {"indexPolicies": []},
             "DescribeResourcePolicies": lambda _: {"resourcePolicies": []},
@@ -255,14 +257,12 @@ class Logs:
         name = request["resourceArn"].partition(":log-group:")[2].removesuffix(":*")
         return self._group({"logGroupName": name})
 
-    def _tag(self, request: TagResourceRequestTypeDef) -> Answer:
-        group = self._tagged(request)
-        self._store.change_group(replace(group, tags={**group.tags, **request["tags"]}))
+    def _tag(self, group: StoredLogGroup, tags: Mapping[str, str]) -> Answer:
+        self._store.change_group(replace(group, tags={**group.tags, **tags}))
         return {}
 
-    def _untag(self, request: UntagResourceRequestTypeDef) -> Answer:
-        group = self._tagged(request)
-        kept = {key: value for key, value in group.tags.items() if key not in request["tagKeys"]}
+    def _untag(self, group: StoredLogGroup, keys: Sequence[str]) -> Answer:
+        kept = {key: value for key, value in group.tags.items() if key not in keys}
         self._store.change_group(replace(group, tags=kept))
         return {}
 
