@@ -151,4 +151,6 @@ def _image(entry: Document) -> Document:
     """Return an entry of the published images in the form of EC2."""
     words = {"ami_id": "ImageId", "image_location": "ImageLocation", "sriov": "SriovNetSupport", "public": "Public"}
     camel = {words.get(key, "".join(part.title() for part in key.split("_"))): value for key, value in entry.items()}
-    return {**camel, "Tags": [], "CreationDate": str(entry.get("creation_date", "2018-01-01T00:00:00.000Z"))}
+    codes = [{"ProductCodeId": code, "ProductCodeType": "marketplace"} for code in entry.get("product_codes", ())]
+    created = str(entry.get("creation_date", "2018-01-01T00:00:00.000Z"))
+    return {**camel, "Tags": [], "ProductCodes": codes, "CreationDate": created}
