@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloudknot.local.batch.catalog import DEFINITION, ENVIRONMENT, QUEUE, BatchCatalog, Resource, arn_of
 from cloudknot.local.directory.state import ACCOUNT, REGION
-from cloudknot.local.wsgi import Answer, ClientException
+from cloudknot.local.wsgi import Answer, ClientException, ServiceError
 
 if TYPE_CHECKING:
     from types_boto3_batch.type_defs import (
@@ -56,6 +56,8 @@ class BatchResources:
     ----------
     catalog : BatchCatalog
         Stores the resources.
+    ec2 : callable
+        Calls an operation of EC2 by its name, with its arguments. Raises `ServiceError` for a refused call.
     quota : int
         The maximum number of job queues, and of compute environments.
     on_queue_deleted : callable
@@ -63,9 +65,13 @@ class BatchResources:
     """
 
     def __init__(
-        self, catalog: BatchCatalog, quota: int = QUOTA, on_queue_deleted: Callable[[str], None] = lambda _: None
+        self,
+        catalog: BatchCatalog,
+        ec2: Callable[..., object],
+        quota: int = QUOTA,
+        on_queue_deleted: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._catalog, self._quota, self._on_queue_deleted = catalog, quota, on_queue_deleted
+        self._catalog, self._ec2, self._quota, self._on_queue_deleted = catalog, ec2, quota, on_queue_deleted
         # One request at a time: a check, such as the quota's, and the change after it belong together.
         self._lock = threading.RLock()
         self.operations: Mapping[str, Callable[[Any], Answer]] = {
@@ -169,6 +175,7 @@ class BatchResources:
             raise ClientException("computeResources must be provided for a MANAGED compute environment")
         if resources and resources.get("minvCpus", 0) > resources["maxvCpus"]:
             raise ClientException("maxvCpus must be greater than or equal to minvCpus")
+        self._check_network(resources or {})
         with self._lock:
             self._check_new(ENVIRONMENT, name)
             defaults: Resource = {"state": "ENABLED", "serviceRole": _SERVICE_ROLE, "tags": {}}
@@ -178,6 +185,7 @@ class BatchResources:
             return self._store_new(ENVIRONMENT, name, {**defaults, **request, **made})
 
     def _update_environment(self, request: UpdateComputeEnvironmentRequestTypeDef) -> Answer:
+        self._check_network(request.get("computeResources") or {})
         with self._lock:
             environment = self._existing(ENVIRONMENT, request["computeEnvironment"])
             changes: Resource = {member: value for member, value in request.items() if member != "computeEnvironment"}
@@ -188,6 +196,16 @@ class BatchResources:
                     raise ClientException("Manually scaling down compute environment is not supported.")
                 changes["computeResources"] = {**resources, **changed}
             return self._store(ENVIRONMENT, {**environment, **changes})
+
+    def _check_network(self, resources: Mapping[str, Any]) -> None:
+        """Refuse subnets and security groups that do not exist, in the words of EC2."""
+        try:
+            if subnets := resources.get("subnets"):
+                self._ec2("DescribeSubnets", SubnetIds=subnets)
+            if groups := resources.get("securityGroupIds"):
+                self._ec2("DescribeSecurityGroups", GroupIds=groups)
+        except ServiceError as error:
+            raise ClientException(str(error)) from error
 
     def _delete_environment(self, request: DeleteComputeEnvironmentRequestTypeDef) -> Answer:
         with self._lock:

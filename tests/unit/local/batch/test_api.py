@@ -1,11 +1,16 @@
 """Batch's API in the embedded cloud: resources with AWS's rules, and listings that no submission disturbs."""
 
+from functools import partial
+
 import pytest
 
 from cloudknot.local.batch import catalog, engine, job_store
 from cloudknot.local.batch.job_api import Batch
 from cloudknot.local.batch.records import Exited, Started
 from cloudknot.local.directory.database import Database
+from cloudknot.local.directory.documents import cloud_database
+from cloudknot.local.server.services.ec2.api import Ec2
+from cloudknot.local.server.services.service import ControlPlane
 from cloudknot.local.wsgi import ClientException
 
 POD = {"podProperties": {}}
@@ -40,8 +45,10 @@ class Service:
 
     def __init__(self, path, vcpus=2):
         self.database = Database(path, catalog.SCHEMA + job_store.SCHEMA, is_synced=False)
+        self.resources = cloud_database(path.parent)
+        self.ec2 = partial(ControlPlane({"ec2": Ec2(self.resources)}, self.resources, {}).call, "ec2")
         self.runner = Runner()
-        self.api = Batch(self.database, self.runner, vcpus, quota=2)
+        self.api = Batch(self.database, self.runner, self.ec2, vcpus, quota=2)
         self.api.start()
 
     def call(self, operation, **arguments):
@@ -54,6 +61,12 @@ class Service:
 
     def environment(self, name, **more):
         return self.call("CreateComputeEnvironment", computeEnvironmentName=name, type="UNMANAGED", **more)
+
+    def network(self):
+        """Return the network of the account, in the form of compute resources."""
+        subnets = [subnet["SubnetId"] for subnet in self.ec2("DescribeSubnets")["Subnets"]]
+        groups = [group["GroupId"] for group in self.ec2("DescribeSecurityGroups")["SecurityGroups"]]
+        return {"subnets": subnets, "securityGroupIds": groups}
 
     def queue(self, name):
         order = [{"order": 1, "computeEnvironment": "env"}]
@@ -71,6 +84,7 @@ class Service:
     def close(self):
         self.api.close()
         self.database.close()
+        self.resources.close()
 
 
 @pytest.fixture
@@ -120,7 +134,7 @@ def test_deletions_need_disabled_resources_that_nothing_uses(service):
 
 
 def test_environment_changes_single_members_and_is_not_scaled_down_by_hand(service):
-    resources = {"type": "EC2", "maxvCpus": 8, "desiredvCpus": 4, "subnets": ["s"], "instanceTypes": ["optimal"]}
+    resources = {"type": "EC2", "maxvCpus": 8, "desiredvCpus": 4, "instanceTypes": ["optimal"], **service.network()}
     call = {"computeEnvironmentName": "managed", "type": "MANAGED", "computeResources": resources}
     service.call("CreateComputeEnvironment", **call)
     service.call("UpdateComputeEnvironment", computeEnvironment="managed", computeResources={"maxvCpus": 16})
@@ -128,6 +142,28 @@ def test_environment_changes_single_members_and_is_not_scaled_down_by_hand(servi
     assert found["computeResources"] == {**resources, "maxvCpus": 16}
     less = {"computeEnvironment": "managed", "computeResources": {"desiredvCpus": 1}}
     assert "scaling down" in service.refusal("UpdateComputeEnvironment", **less)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"subnets": ["subnet-1"]}, "The subnet ID 'subnet-1' does not exist"),
+        ({"securityGroupIds": ["sg-1"]}, "The security group 'sg-1' does not exist"),
+    ],
+)
+def test_environment_in_missing_network_is_refused(service, changed, words):
+    network = service.network()
+    resources = {"type": "EC2", "maxvCpus": 8, "instanceTypes": ["optimal"], **network}
+    (member,) = changed
+    # One missing resource beside the existing ones is enough.
+    wrong = {member: network[member] + changed[member]}
+    call = {"computeEnvironmentName": "managed", "type": "MANAGED"}
+    assert service.refusal("CreateComputeEnvironment", **call, computeResources={**resources, **wrong}) == words
+    assert len(service.call("DescribeComputeEnvironments")["computeEnvironments"]) == 1
+    service.call("CreateComputeEnvironment", **call, computeResources=resources)
+    assert words == service.refusal("UpdateComputeEnvironment", computeEnvironment="managed", computeResources=wrong)
+    (found,) = service.call("DescribeComputeEnvironments", computeEnvironments=["managed"])["computeEnvironments"]
+    assert found["computeResources"] == resources
 
 
 @pytest.mark.parametrize(
