@@ -74,6 +74,14 @@ def names_in_tree(tree: ast.AST, package: str = "") -> tuple[set[str], set[str]]
     return scan.needed | scan.optional, scan.optional - scan.needed
 
 
+def syntax_tree(source: str | bytes, name: str = "<unknown>") -> ast.Module:
+    """Parse a source without warnings about it. Raises SyntaxError or ValueError for an invalid one."""
+    with PARSING, warnings.catch_warnings():
+        # An invalid escape in the user's strings is not our concern, and must not fail under -W error.
+        warnings.simplefilter("ignore")
+        return ast.parse(source, name)
+
+
 def parse(source: str | bytes, runs_main: bool = False) -> ast.Module:
     """Parse a source without the blocks that a job never runs.
 
@@ -81,10 +89,7 @@ def parse(source: str | bytes, runs_main: bool = False) -> ast.Module:
     ``runs_main``. Invalid source gives an empty module.
     """
     try:
-        with PARSING, warnings.catch_warnings():
-            # An invalid escape in the user's strings is not our concern, and must not fail under -W error.
-            warnings.simplefilter("ignore")
-            tree = ast.parse(source)
+        tree = syntax_tree(source)
     except (SyntaxError, ValueError):
         return ast.Module(body=[], type_ignores=[])
     pruned = _Prune(runs_main).visit(tree)

@@ -148,8 +148,7 @@ def _is_beside(folder: Path, name: str) -> bool:
 def _parse(file: Path) -> ast.AST:
     # imports.parse leaves out blocks under `if __name__ == "__main__"`, but these do run in a script.
     try:
-        with imports.PARSING:
-            return ast.parse(_source(file), file.name)
+        return imports.syntax_tree(_source(file), file.name)
     except (SyntaxError, ValueError) as error:
         raise CloudknotInputError(f"{file} is not valid Python: {error}. Correct the file.") from error
 

@@ -6,11 +6,11 @@ are named in a warning. The files are read, and never run.
 
 from __future__ import annotations
 
-import ast
 import functools
 import itertools
 import operator
 import sys
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.machinery import SourceFileLoader
@@ -225,8 +225,7 @@ def _loaded(name: str, source: bytes) -> _Module | None:
 @functools.lru_cache(maxsize=1024)
 def _scope(source: bytes) -> StaticScope:
     try:
-        with imports.PARSING:
-            return scope_of(ast.parse(source))
+        return scope_of(imports.syntax_tree(source))
     except (SyntaxError, ValueError):
         # Nothing is known about a file that became invalid after its import.
         return StaticScope(is_open=True)
@@ -347,7 +346,9 @@ def _stale(module: _Module) -> str:
     if type(module.live.__loader__) is not SourceFileLoader:
         return ""
     try:
-        with imports.PARSING:
+        with imports.PARSING, warnings.catch_warnings():
+            # As in `imports.syntax_tree`.
+            warnings.simplefilter("ignore")
             code = compile(module.source, module.live.__file__ or "", "exec", dont_inherit=True)
     except (SyntaxError, ValueError):
         return ""
