@@ -253,21 +253,6 @@ def log_streams(job: Job) -> list[LogStream]:
     return [LogStream(group, name) for name in dict.fromkeys(streams) if name]
 
 
-def log_lines(get_log_events: Callable[..., GetLogEventsResponseTypeDef], stream: LogStream) -> Iterator[str]:
-    """Yield the lines of a log stream so far, from its beginning. A stream that does not exist yet has no lines.
-
-    A line that the log holds in several events is one line again.
-
-    Parameters
-    ----------
-    get_log_events : callable
-        Calls GetLogEvents with its keyword arguments.
-    stream : LogStream
-    """
-    for messages, _ in log_pages(get_log_events, stream):
-        yield from messages
-
-
 def log_pages(
     get_log_events: Callable[..., GetLogEventsResponseTypeDef], stream: LogStream, token: str = ""
 ) -> Iterator[tuple[list[str], str]]:

@@ -19,6 +19,7 @@ from cloudknot.options.choices import Overrides
 from cloudknot.run.jobs.retries.retry import Choices, start_round
 from cloudknot.run.submit.rounds import open_run
 from tests.faulty_cloud.plan import Faults, Kill
+from tests.helpers.counting import hook
 from tests.helpers.waiting import LONG, until
 
 
@@ -384,6 +385,7 @@ def test_memory_of_independent_jobs_grows_in_one_round(knot_of, switches, tmp_pa
 SESSION_KILLED_DURING_GROWTH = """
 import os, signal
 import cloudknot as ck
+from tests.helpers.counting import hook
 
 def late(index):
     return index
@@ -391,14 +393,11 @@ def late(index):
 cloud = ck.LocalCloud(os.environ["CLOUDKNOT_LOCAL_DIR"])
 future = ck.Knot(name="dies-growing", func=late, memory=1000, memory_growth=2, cloud=cloud).map([5])
 
-put = cloud.door.put_quickly
-
-def dying(bucket, key, *arguments):
+def die(key):
     if key.endswith("submission.1.json"):
         os.kill(os.getpid(), signal.SIGKILL)
-    return put(bucket, key, *arguments)
 
-cloud.door.put_quickly = dying
+hook(cloud.door, "put_quickly", before=die)
 future.result()
 """
 
@@ -487,15 +486,12 @@ def test_retry_succeeds_after_interrupted_retry(cloud, knot_of, tmp_path):
     own = ck.LocalCloud(cloud.directory)
     job, refused = ck.BatchJob(future.job.job_id, cloud=own), []
 
-    put = own.door.put_quickly
-
-    def put_or_refuse(bucket, key, *arguments):
+    def refuse(key):
         if "todo" in key and not refused:
             refused.append(key)
             raise KeyboardInterrupt
-        return put(bucket, key, *arguments)
 
-    own.door.put_quickly = put_or_refuse
+    hook(own.door, "put_quickly", before=refuse)
     with pytest.raises(KeyboardInterrupt):
         job.retry_failed()
     assert job.retry_failed().result(LONG) == [(0, None)]

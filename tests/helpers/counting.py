@@ -41,3 +41,21 @@ class Counting:
 
 class CountingCloud(Counting, ck.LocalCloud):
     """A session's connection to the embedded cloud, with recorded calls."""
+
+
+def hook(door, method, before=None, after=None):
+    """Have a door call functions with the key before and after each plain request, such as ``"put_quickly"``.
+
+    These requests are made without botocore, so it has no events for them.
+    """
+    request = getattr(door, method)
+
+    def hooked(bucket, key, *arguments):
+        if before is not None:
+            before(key)
+        answer = request(bucket, key, *arguments)
+        if after is not None:
+            after(key)
+        return answer
+
+    setattr(door, method, hooked)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cloudknot.local.directory.database import Database
+from cloudknot.local.directory.state import RECORDS
 
 Document = dict[str, Any]
 CALLS = "call"
@@ -23,7 +24,7 @@ CREATE TABLE IF NOT EXISTS documents (
 
 def cloud_database(directory: Path) -> Database:
     """Open the database in which a cloud keeps its keys, stacks and resources."""
-    return Database(directory / "cloud.sqlite", SCHEMA)
+    return Database(directory / RECORDS, SCHEMA)
 
 
 class Documents(MutableMapping[str, Document]):

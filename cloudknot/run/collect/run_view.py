@@ -286,7 +286,6 @@ class RunView:
         """Return the place of an element for its error; without ``child``, the place in its last round."""
         child = self.child_of(index) if child is None else child
         job_id = self.child_id(child) or "not submitted"
-        # A cloud without patience is an embedded one that was stopped.
         show_log = self.cloud.command(f"logs {self.job_id} {index}")
         return Place(index, job_id, knot=self.run.keys.knot, show_log=show_log)
 

@@ -7,6 +7,7 @@ import pytest
 
 import cloudknot as ck
 from cloudknot.errors import CloudknotInputError, ImageError
+from tests.helpers.counting import hook
 from tests.helpers.waiting import until
 
 LONG = 120
@@ -21,14 +22,11 @@ class Recorder:
         clients = [cloud.door.client(name) for name in ("batch", "cloudformation", "ecr", "iam", "ec2", "s3", "sts")]
         for client in clients:
             client.meta.events.register("before-call", self._note)
-        self._put = cloud.door.put_quickly
-        cloud.door.put_quickly = self._note_plain
+        hook(cloud.door, "put_quickly", before=self._note_put)
 
-    def _note_plain(self, *arguments):
-        """Note a request that bypasses botocore's client."""
+    def _note_put(self, key):
         with self._lock:
             self.calls.append("s3:PutObject")
-        return self._put(*arguments)
 
     def _note(self, model, **_):
         with self._lock:
@@ -108,14 +106,11 @@ def test_failed_submission_leaves_no_job_in_history(cloud, second_cloud, failing
         if model.name == operation and str(params.get("url_path", "")).endswith(key):
             raise RuntimeError("the line went dead")
 
-    put = second_cloud.door.put_quickly
-
-    def put_or_refuse(bucket, path, *arguments):
+    def refuse_put(path):
         if operation == "PutObject" and path.endswith(key):
             raise RuntimeError("the line went dead")
-        return put(bucket, path, *arguments)
 
-    second_cloud.door.put_quickly = put_or_refuse
+    hook(second_cloud.door, "put_quickly", before=refuse_put)
     batch = second_cloud.client("batch")
     batch.meta.events.register("before-call", refuse)
     batch.meta.events.register("after-call.batch.SubmitJob", lambda parsed, **_: submitted.append(parsed["jobId"]))

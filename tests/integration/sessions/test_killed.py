@@ -23,6 +23,7 @@ from tests.helpers.waiting import LONG, until
 CLIENT = """
 import os, signal, sys
 import cloudknot as ck
+from tests.helpers.counting import hook
 
 folder, name, moment, key, job_type = sys.argv[1:]
 
@@ -47,22 +48,13 @@ def remember(params, model, **more):
 
 when, _, operation = moment.partition(" ")
 
-def dying(call, name):
-    # The session sends plain requests for objects without botocore, so there is no event.
-    def wrapped(bucket, path, *arguments, **choices):
-        is_it = name == operation and key in path
-        if is_it and when == "before":
-            os.kill(os.getpid(), signal.SIGKILL)
-        answer = call(bucket, path, *arguments, **choices)
-        if is_it and when == "after":
-            os.kill(os.getpid(), signal.SIGKILL)
-        return answer
-    return wrapped
+def die_at(path):
+    if key in path:
+        os.kill(os.getpid(), signal.SIGKILL)
 
-door = cloud.door
-door.put_quickly = dying(door.put_quickly, "PutObject")
-door.read_quickly = dying(door.read_quickly, "GetObject")
-door.open_quickly = dying(door.open_quickly, "GetObject")
+methods = {"PutObject": ["put_quickly"], "GetObject": ["read_quickly", "open_quickly"]}
+for method in methods.get(operation, ()):
+    hook(cloud.door, method, **{when: die_at})
 for service in ("s3", "batch"):
     events = cloud.door.client(service).meta.events
     events.register("before-call", remember)

@@ -14,6 +14,7 @@ from tests.helpers.waiting import LONG, until
 CLIENT = """
 import os, signal, sys
 import cloudknot as ck
+from tests.helpers.counting import hook
 
 job_id, when, operation, key = sys.argv[1:]
 cloud = ck.LocalCloud(os.environ["CLOUDKNOT_LOCAL_DIR"])
@@ -32,19 +33,11 @@ for service in ("s3", "batch"):
     events.register("before-call", remember)
     events.register(f"{when}-call", die)
 
-put = cloud.door.put_quickly
-
-def dying(bucket, path, *arguments, **choices):
-    # Plain requests for objects are sent without botocore, so there is no event.
-    is_it = operation == "PutObject" and path.endswith(key)
-    if is_it and when == "before":
+def die_at(path):
+    if operation == "PutObject" and path.endswith(key):
         os.kill(os.getpid(), signal.SIGKILL)
-    answer = put(bucket, path, *arguments, **choices)
-    if is_it:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return answer
 
-cloud.door.put_quickly = dying
+hook(cloud.door, "put_quickly", **{when: die_at})
 job.retry_failed()
 """
 

@@ -61,7 +61,7 @@ class Buckets:
 
     def head(self, request: S3Request, _: Incoming) -> Reply:
         """Answer HeadBucket."""
-        region = self._location_of(request.bucket) or self._region
+        region = self._region_of(request.bucket)
         return Reply(200, [("x-amz-bucket-region", region), ("Content-Type", "application/xml")])
 
     def location(self, request: S3Request, _: Incoming) -> Reply:
@@ -74,14 +74,14 @@ class Buckets:
         query = request.query
         limit = min(int(query.get("max-buckets") or _MOST_LISTED), _MOST_LISTED)
         after = base64.b64decode(query.get("continuation-token", "")).decode()
-        prefix, region = query.get("prefix", ""), query.get("bucket-region", self._region)
+        prefix, region = query.get("prefix", ""), query.get("bucket-region")
         # Buckets of other accounts are not listed.
         found = [
             bucket
             for bucket in self._store.buckets()
             if bucket.owner == self._account and bucket.name.startswith(prefix) and bucket.name > after
+            if region is None or region == self._region_of(bucket.name)
         ]
-        found = found if region == self._region else []
         page = found[:limit]
         entries = [{"Name": bucket.name, "CreationDate": xml_time(int(bucket.created))} for bucket in page]
         content = {
@@ -96,6 +96,9 @@ class Buckets:
         """Return the location constraint of a bucket, which is empty in us-east-1."""
         place = self._store.configuration(bucket, LOCATION)
         return "" if place is None else place.decode()
+
+    def _region_of(self, bucket: str) -> str:
+        return self._location_of(bucket) or self._region
 
     def _location_in(self, content: bytes) -> str:
         """Return the location constraint in a request, or an empty string without one."""

@@ -171,6 +171,8 @@ def test_call_with_id_is_carried_out_once_also_with_an_empty_answer(own_cloud):
     ec2.meta.events.register("before-call", lambda params, **_: params["headers"].update({CALL_HEADER: "once"}))
     for _ in range(2):
         ec2.attach_internet_gateway(InternetGatewayId=gateway, VpcId=vpc)
+    (found,) = ec2.describe_internet_gateways(InternetGatewayIds=[gateway])["InternetGateways"]
+    assert [attachment["VpcId"] for attachment in found["Attachments"]] == [vpc]
 
 
 def test_records_of_deleted_knots_do_not_pile_up(own_cloud, killed):

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from cloudknot.aws.batch import LONGEST_MESSAGE, LogStream, log_lines
+from cloudknot.aws.batch import LONGEST_MESSAGE, LogStream, log_pages
 from cloudknot.local.batch import logs
 from cloudknot.local.batch.logs import MAX_EVENTS, READ_SIZE, LogShipper, batches
 from tests.helpers.waiting import until
@@ -43,7 +43,8 @@ class Stream:
     @property
     def lines(self):
         """The lines that `BatchJob.logs` yields."""
-        return list(log_lines(self.get_log_events, LogStream("group", "stream")))
+        pages = log_pages(self.get_log_events, LogStream("group", "stream"))
+        return [line for lines, _ in pages for line in lines]
 
 
 def shipped(tmp_path, text, stream, in_pieces=1):
