@@ -116,6 +116,7 @@ def stop(directory: str | None, yes: bool) -> None:
     """
     from cloudknot.aws.batch import LIVE_STATES
     from cloudknot.local import LocalCloud
+    from cloudknot.local.options import local_command
 
     cloud = LocalCloud(directory)
     state = None if yes else cloud.status()
@@ -125,10 +126,9 @@ def stop(directory: str | None, yes: bool) -> None:
     if not cloud.stop():
         click.echo("The embedded cloud was not running.")
         return
-    options = _options(directory)
     click.echo("The embedded cloud has stopped. Its knots, results and installed packages are kept.")
-    click.echo(f"Start it again with `cloudknot local start{options}`.")
-    click.echo(f"Delete everything with `cloudknot local delete{options}`.")
+    click.echo(f"Start it again with `{local_command('start', directory)}`.")
+    click.echo(f"Delete everything with `{local_command('delete', directory)}`.")
 
 
 @local.command()
@@ -163,8 +163,8 @@ def _losses(cloud: LocalCloud) -> list[str]:
         for knot, maps in sorted(all_runs(cloud).items()):
             losses.append(f"The results of {_number(maps, 'map')} of the knot {knot} will be deleted.")
     data = sum(usage.disk.values()) - usage.disk["images"]
-    losses.append(f"Results, records and logs of {_size(data)} will be deleted, and {_size(usage.disk['images'])} of")
-    losses.append("installed packages.")
+    installed = f"{_size(usage.disk['images'])} of installed packages"
+    losses.append(f"Results, records and logs of {_size(data)} will be deleted, and {installed}.")
     return losses
 
 
@@ -247,11 +247,6 @@ def env(directory: str | None, shell: str) -> None:
 
     for name, value in LocalCloud(directory).environment().items():
         click.echo(_SHELLS[shell](name, value))
-
-
-def _options(directory: str | None) -> str:
-    """Return the option that names the directory, for a command in a message."""
-    return f" --directory {quote(directory)}" if directory else ""
 
 
 def _them(number: int) -> str:

@@ -53,9 +53,9 @@ def usual_directory() -> Path:
     return config.cache_folder() / "local"
 
 
-def local_command(name: str, directory: Path) -> str:
-    """Return the command line of ``cloudknot local`` for the cloud of a directory, for a message."""
-    return f"cloudknot local {name} --directory {quote(str(directory))}"
+def local_command(name: str, directory: str | Path | None) -> str:
+    """Return the command line of ``cloudknot local`` for the cloud of a directory, by default the usual one."""
+    return f"cloudknot local {name}" + (f" --directory {quote(str(directory))}" if directory else "")
 
 
 def access_key_from(access_key: str | None, secret_key: str | None, token: str | None) -> AccessKey | None:

@@ -11,7 +11,6 @@ import contextlib
 import logging
 import os
 import resource
-import shlex
 import shutil
 import signal
 import sys
@@ -55,6 +54,7 @@ from cloudknot.local.directory.state import (
 )
 from cloudknot.local.iam.gate import Admission
 from cloudknot.local.iam.signing import AccessKey
+from cloudknot.local.options import local_command
 from cloudknot.local.runners.choice import DEFAULT, RUNNERS, RunnerSettings
 from cloudknot.local.s3.application import S3Application
 from cloudknot.local.s3.store import ObjectStore
@@ -105,7 +105,7 @@ def main(argv: Sequence[str], server: Callable[[argparse.Namespace, Path], Serve
         except CKTimeoutError:
             print(
                 f"An embedded cloud already runs in {options.directory}. "
-                f"Stop it with `cloudknot local stop --directory {shlex.quote(str(options.directory))}`, "
+                f"Stop it with `{local_command('stop', options.directory)}`, "
                 "or choose another directory.",
                 file=sys.stderr,
             )
