@@ -352,7 +352,12 @@ class _Connections:
             # An idle connection is readable if the server has closed it, or has sent something unrequested.
             connection.close()
         connection = self._connect(self._url)
-        connection.connect()
+        try:
+            connection.connect()
+        except BaseException:
+            # A socket that could not be connected, or has no TLS, is left open.
+            connection.close()
+            raise
         if connection.sock:
             connection.sock.settimeout(self._read_timeout)
         return connection

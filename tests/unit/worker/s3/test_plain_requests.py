@@ -9,6 +9,7 @@ import pytest
 from botocore.config import Config
 from botocore.session import Session
 
+from cloudknot.worker.s3.connections import connection_to
 from cloudknot.worker.s3.owners import BucketOwners
 from cloudknot.worker.s3.plain_requests import LARGEST_BODY, MAX_IDLE, SIGNED_BODY, PlainRequests, _Connections
 from cloudknot.worker.s3.server import S3Server, SigningKey, server_of_client, server_of_variables
@@ -210,6 +211,32 @@ def test_pool_discards_connection_with_end_or_data_from_server(connections):
         disturb(old.server)
         assert pool.take() is not old
         assert old.sock is None
+
+
+class HalfConnection(Connection):
+    """A connection that fails after its socket was opened, as one without TLS does."""
+
+    def connect(self):
+        super().connect()
+        raise ConnectionResetError("the server speaks no TLS")
+
+
+def test_pool_closes_connection_that_could_not_be_made():
+    connection = HalfConnection()
+    with pytest.raises(ConnectionResetError):
+        _Connections("http://store", lambda url: connection).take()
+    assert connection.sock is None
+
+
+def test_refused_connection_leaves_no_open_socket():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        # Bound, and not listening: all connections are refused.
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+        connection = connection_to(url.partition("//")[2], timeout=60)
+        with pytest.raises(ConnectionRefusedError):
+            _Connections(url, lambda url: connection).take()
+        assert connection.sock is None
 
 
 def test_pool_closes_surplus_connections_and_all_at_its_end(connections):

@@ -95,9 +95,8 @@ def test_lost_element_is_reported_with_kind_of_its_error(caplog):
     future[1].exception(LONG)
     job.finish(2, 3)
     future.exception(LONG)
-    assert [record.getMessage().partition(", ")[0] for record in caplog.records] == [
-        "fake: element 1 failed: HostLostError: lost the machine that it ran on. With Spot instances"
-    ]
+    (record,) = caplog.records
+    assert record.getMessage().startswith("fake: element 1 failed: HostLostError: lost the machine that it ran on. ")
 
 
 def test_failures_of_map_that_had_ended_before_are_no_news(caplog):
