@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 
 import cloudknot as ck
+from cloudknot.deploy.cloudformation.stack import StackState
 from tests.helpers.counting import CountingCloud
 
 CHOICES = {"name": "calls", "pars_policies": "AmazonS3FullAccess", "aws_resource_tags": {"Project": "calls"}}
@@ -54,7 +55,7 @@ class Session(CountingCloud):
         if not (operation == "describe_stacks" and name in self._changing):
             self.counts[f"{service}:{operation} {name}".strip()] += 1
         answer = super().call(service, operation, **arguments)
-        if operation == "describe_stacks" and not answer["Stacks"][0]["StackStatus"].endswith("_IN_PROGRESS"):
+        if operation == "describe_stacks" and not StackState.of(answer["Stacks"][0]).in_progress:
             self._changing.discard(name)
         elif operation in ("create_stack", "update_stack"):
             self._changing.add(name)
