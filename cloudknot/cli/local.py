@@ -28,7 +28,7 @@ def local() -> None:
 DIRECTORY = click.option(
     "--directory",
     type=click.Path(file_okay=False),
-    help="The directory for its files. Default: ~/.cache/cloudknot/local.",
+    help="The directory for its files. Default: ~/.local/share/cloudknot/local.",
 )
 
 

@@ -44,13 +44,14 @@ def check_system(platform: str = sys.platform) -> None:
 
 
 def default_directory() -> Path:
-    """Return ``CLOUDKNOT_LOCAL_DIR``, else ``cloudknot/local`` in ``XDG_CACHE_HOME`` or ``~/.cache``."""
+    """Return ``CLOUDKNOT_LOCAL_DIR``, else ``cloudknot/local`` in ``XDG_DATA_HOME`` or ``~/.local/share``."""
     return config.directory(DIRECTORY_VARIABLE) or usual_directory()
 
 
 def usual_directory() -> Path:
-    """Return the directory without ``CLOUDKNOT_LOCAL_DIR``: ``cloudknot/local`` in the cache folder."""
-    return config.cache_folder() / "local"
+    """Return the directory without ``CLOUDKNOT_LOCAL_DIR``: ``cloudknot/local`` in the user's folder for data."""
+    # Not in the folder for caches, which people and programs empty.
+    return config.data_folder() / "local"
 
 
 def local_command(name: str, directory: str | Path | None) -> str:

@@ -166,9 +166,24 @@ def cache_folder() -> Path:
     CloudknotConfigurationError
         There is no home directory: ``HOME`` is not set, and the system does not know the user.
     """
-    chosen = os.environ.get("XDG_CACHE_HOME", "")
+    return _folder("XDG_CACHE_HOME", ".cache")
+
+
+def data_folder() -> Path:
+    """Return the folder of everything to keep: in ``XDG_DATA_HOME``, else in ``~/.local/share``.
+
+    Raises
+    ------
+    CloudknotConfigurationError
+        There is no home directory: ``HOME`` is not set, and the system does not know the user.
+    """
+    return _folder("XDG_DATA_HOME", ".local/share")
+
+
+def _folder(variable: str, usual: str) -> Path:
+    chosen = os.environ.get(variable, "")
     # XDG Base Directory Specification: a relative path is invalid and is to be ignored.
-    return (Path(chosen) if os.path.isabs(chosen) else user_home() / ".cache") / "cloudknot"
+    return (Path(chosen) if os.path.isabs(chosen) else user_home() / usual) / "cloudknot"
 
 
 def user_home() -> Path:

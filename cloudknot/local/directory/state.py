@@ -13,7 +13,7 @@ from pathlib import Path
 from shlex import quote
 
 from cloudknot.errors import CKTimeoutError, CloudknotConfigurationError, CloudknotInputError
-from cloudknot.options.config import cache_folder
+from cloudknot.options.config import data_folder
 
 REGION = "us-east-1"
 ACCOUNT = "123456789012"
@@ -83,7 +83,7 @@ def log_file(directory: Path) -> Path:
 def claim(directory: Path) -> None:
     """Create the cloud's directory, accessible to its owner only, or take over an existing one.
 
-    An existing directory keeps its mode, but nobody else can write to it afterwards. In cloudknot's folder for caches,
+    An existing directory keeps its mode, but nobody else can write to it afterwards. In cloudknot's folder for data,
     it is closed to others.
 
     Raises
@@ -101,7 +101,7 @@ def claim(directory: Path) -> None:
         directory.mkdir(mode=mode)
     except FileExistsError as error:
         names = set(os.listdir(directory)) if directory.is_dir() else {directory.name}
-        if directory.is_dir() and not _in_cache(directory):
+        if directory.is_dir() and not _in_data_folder(directory):
             mode = stat.S_IMODE(directory.stat().st_mode) & ~0o022
         # A mistyped path may name a directory of the user's own.
         if names and not names & _CLOUD_FILES:
@@ -204,22 +204,22 @@ def _check_own(path: Path, directory: Path) -> None:
 
 
 def _make_parents(directory: Path) -> None:
-    """Create the missing folders above the directory, and close cloudknot's folder for caches to other users."""
+    """Create the missing folders above the directory, and close cloudknot's folder for data to other users."""
     missing = [parent for parent in directory.parents if not parent.exists()]
     for parent in reversed(missing):
         # Two sessions may create them at the same time.
         parent.mkdir(mode=0o700, exist_ok=True)
         parent.chmod(0o700)
-    if _in_cache(directory):
-        check_owner(cache_folder())
-        _set_mode(cache_folder(), 0o700)
+    if _in_data_folder(directory):
+        check_owner(data_folder())
+        _set_mode(data_folder(), 0o700)
 
 
-def _in_cache(directory: Path) -> bool:
-    """Return whether the directory is cloudknot's folder for caches, or is in it, by whatever links."""
+def _in_data_folder(directory: Path) -> bool:
+    """Return whether the directory is cloudknot's folder for data, or is in it, by whatever links."""
     place = directory.resolve()
     try:
-        return cache_folder().resolve() in (place, *place.parents)
+        return data_folder().resolve() in (place, *place.parents)
     except CloudknotConfigurationError:
         # A user without a home directory has no such folder.
         return False

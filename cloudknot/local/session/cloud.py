@@ -76,7 +76,7 @@ class LocalCloud(Cloud):
     ----------
     directory : path, optional
         The directory of the cloud's files. One cloud can run for each directory. Default: ``CLOUDKNOT_LOCAL_DIR``,
-        else ``cloudknot/local`` in ``XDG_CACHE_HOME`` or ``~/.cache``.
+        else ``cloudknot/local`` in ``XDG_DATA_HOME`` or ``~/.local/share``.
     vcpus : int, optional
         The vCPUs that running jobs may hold together. Default: the number of this machine. Without effect on a cloud
         that runs already.

@@ -23,7 +23,7 @@ from cloudknot.local.directory.state import (
     write_state,
 )
 from cloudknot.local.options import default_directory
-from cloudknot.options.config import cache_folder
+from cloudknot.options.config import data_folder
 from tests.helpers.foreign import NOBODY, foreign_directory
 
 STATE = CloudState("http://127.0.0.1:1", 1, "AKIA", "secret")
@@ -47,18 +47,18 @@ class TestModes:
         claim(tmp_path / "a" / "b" / "cloud")
         assert [mode(tmp_path / name) for name in ("a", "a/b", "a/b/cloud")] == [0o700] * 3
 
-    def test_cache_folder_is_private(self, tmp_path, monkeypatch):
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    def test_data_folder_is_private(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
         claim(default_directory())
-        assert (mode(cache_folder()), mode(default_directory())) == (0o700, 0o700)
+        assert (mode(data_folder()), mode(default_directory())) == (0o700, 0o700)
 
     def test_open_directories_are_closed(self, tmp_path, monkeypatch):
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
         default_directory().mkdir(parents=True)
-        for path in (cache_folder(), default_directory()):
+        for path in (data_folder(), default_directory()):
             path.chmod(0o777)
         claim(default_directory())
-        assert (mode(cache_folder()), mode(default_directory())) == (0o700, 0o700)
+        assert (mode(data_folder()), mode(default_directory())) == (0o700, 0o700)
         # Folders of other programs keep their modes.
         tmp_path.chmod(0o755)
         claim(default_directory())
@@ -72,11 +72,11 @@ class TestModes:
 
 
 @pytest.mark.parametrize("name", ["link/cloudknot/local", "real/cloudknot/local", "real/cloudknot", "link/cloudknot"])
-def test_cache_folder_is_closed_by_whatever_path(tmp_path, monkeypatch, name):
+def test_data_folder_is_closed_by_whatever_path(tmp_path, monkeypatch, name):
     (tmp_path / "real" / "cloudknot").mkdir(parents=True)
     (tmp_path / "real" / "cloudknot").chmod(0o755)
     (tmp_path / "link").symlink_to(tmp_path / "real")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "link"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "link"))
     claim(tmp_path / name)
     assert mode(tmp_path / "real" / "cloudknot") == 0o700
 
@@ -143,10 +143,10 @@ class TestOwners:
         assert read_state(tmp_path) is None
 
     @only_root
-    def test_cache_folder_of_another_user_is_refused(self, tmp_path, monkeypatch):
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-        cache_folder().mkdir()
-        os.chown(cache_folder(), NOBODY, NOBODY)
+    def test_data_folder_of_another_user_is_refused(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+        data_folder().mkdir()
+        os.chown(data_folder(), NOBODY, NOBODY)
         with pytest.raises(ck.CloudknotInputError, match="belongs to another user"):
             claim(default_directory())
 

@@ -38,11 +38,22 @@ def test_relative_argument_is_a_directory_of_the_first_working_directory(monkeyp
     assert cloud.directory == tmp_path / "mine"
 
 
-def test_relative_cache_home_is_ignored(monkeypatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", "cache")
-    assert config.cache_folder() == Path.home() / ".cache" / "cloudknot"
-    monkeypatch.setenv("XDG_CACHE_HOME", "/var/cache")
-    assert config.cache_folder() == Path("/var/cache/cloudknot")
+@pytest.mark.parametrize(
+    ("variable", "folder", "usual"),
+    [("XDG_CACHE_HOME", config.cache_folder, ".cache"), ("XDG_DATA_HOME", config.data_folder, ".local/share")],
+)
+def test_folders_follow_the_variables_for_all_programs(monkeypatch, variable, folder, usual) -> None:
+    for invalid in ("", "relative"):
+        monkeypatch.setenv(variable, invalid)
+        assert folder() == Path.home() / usual / "cloudknot"
+    monkeypatch.setenv(variable, "/var/mine")
+    assert folder() == Path("/var/mine/cloudknot")
+
+
+def test_results_do_not_lie_in_a_folder_that_people_empty(monkeypatch) -> None:
+    monkeypatch.delenv("CLOUDKNOT_LOCAL_DIR", raising=False)
+    assert config.cache_folder() not in ck.LocalCloud().directory.parents
+    assert ck.LocalCloud().directory == config.data_folder() / "local"
 
 
 def test_cloud_ends_when_its_directory_is_deleted_and_leaves_next_one_alone(tmp_path: Path) -> None:
