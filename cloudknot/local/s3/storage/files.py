@@ -10,7 +10,7 @@ import secrets
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,9 @@ GRACE = 1.0
 """Seconds for which a file without an object stays, for a request that has found the object and not yet opened it."""
 FREED_TIMEOUT = 5.0
 """Seconds that a request on a full disk waits for the space of deleted objects."""
+
+_sync_data: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
+"""Write the data of an open file to the disk. macOS has no fdatasync."""
 
 
 class NewFile:
@@ -56,7 +59,7 @@ class NewFile:
         if self._unsynced >= SYNC_EVERY and (self._sync is None or self._sync.done()):
             self._join()
             self._unsynced = 0
-            self._sync = self._syncs.submit(os.fdatasync, self._file)
+            self._sync = self._syncs.submit(_sync_data, self._file)
 
     def finish(self) -> None:
         """Write the rest to the disk, and close the file."""
