@@ -67,11 +67,14 @@ class FileBody:
 
 
 class ServiceError(Exception):
-    """The refusal of a call by a service: AWS's code, a message and the HTTP status."""
+    """The refusal of a request: AWS's code, a message and the HTTP status.
 
-    def __init__(self, code: str, message: str, status: int = 400) -> None:
+    S3 names the right ``region`` to a client that signed for another one.
+    """
+
+    def __init__(self, code: str, message: str, status: int = 400, region: str = "") -> None:
         super().__init__(message)
-        self.code, self.status = code, status
+        self.code, self.status, self.region = code, status, region
 
 
 class ClientException(ServiceError):
@@ -146,11 +149,13 @@ def send_json(
 
 
 def refuse(
-    environ: WSGIEnvironment, start_response: StartResponse, service: str, status: int, code: str, message: str
+    environ: WSGIEnvironment, start_response: StartResponse, service: str, error: ServiceError
 ) -> Iterable[bytes]:
     """Answer a request with an error, in the format of its service."""
-    content_type, content = error_body(service, code, message)
-    body = send(start_response, content, content_type, status, [("x-amzn-ErrorType", code)])
+    content_type, content = error_body(service, error)
+    # The header is for answers to HEAD.
+    regions = [("x-amz-bucket-region", error.region)] if error.region else []
+    body = send(start_response, content, content_type, error.status, [("x-amzn-ErrorType", error.code), *regions])
     # An answer to HEAD has no body: the client would take its bytes for the start of the next answer.
     return [] if environ["REQUEST_METHOD"] == "HEAD" else body
 
@@ -166,16 +171,14 @@ def is_xml(service: str) -> bool:
     return service in ("s3", "ec2") or service in _QUERY_SERVICES
 
 
-def error_body(service: str, code: str, message: str) -> tuple[str, bytes]:
+def error_body(service: str, error: ServiceError) -> tuple[str, bytes]:
     """Return the content type and the body of an error, in the format that clients of the service parse."""
-    if is_xml(service):
-        message = escape(message)
-    if service == "s3":
-        text = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
-    elif service == "ec2":
-        text = f"<Response><Errors><Error><Code>{code}</Code><Message>{message}</Message></Error></Errors></Response>"
-    elif service in _QUERY_SERVICES:
-        text = f"<ErrorResponse><Error><Code>{code}</Code><Message>{message}</Message></Error></ErrorResponse>"
-    else:
-        return "application/json", json.dumps({"__type": code, "message": message}).encode()
+    if not is_xml(service):
+        return "application/json", json.dumps({"__type": error.code, "message": str(error)}).encode()
+    region = f"<Region>{error.region}</Region>" if error.region else ""
+    text = f"<Error><Code>{error.code}</Code><Message>{escape(str(error))}</Message>{region}</Error>"
+    if service == "ec2":
+        text = f"<Response><Errors>{text}</Errors></Response>"
+    elif service != "s3":
+        text = f"<ErrorResponse>{text}</ErrorResponse>"
     return "text/xml", text.encode()

@@ -17,7 +17,6 @@ from cloudknot.local.server.access_control import STACK_AGENT
 from tests.faulty_cloud import answers
 from tests.faulty_cloud.plan import Faults, Kill
 
-Refusal = tuple[int, str, str]
 """HTTP status, code and message of an error."""
 
 OFF = Faults()
@@ -85,7 +84,7 @@ class Injector:
             # waitress closes the connection without an answer.
             raise ClientDisconnected
         if refusal := self._refusal(faults, service, from_job):
-            return wsgi.refuse(environ, start_response, service, *refusal)
+            return wsgi.refuse(environ, start_response, service, refusal)
         # CloudFormation's own calls do not cross the network of a session, so they meet no rates.
         if STACK_AGENT in environ.get("HTTP_USER_AGENT", ""):
             return carry_out(environ, start_response)
@@ -95,11 +94,12 @@ class Injector:
                 exchange = answers.Exchange(environ, start_response, carry_out, service, faults.cut, chance)
                 return answers.SPOILS[name](exchange)
             if name != "slow":
-                return wsgi.refuse(environ, start_response, service, *_ERRORS[name, service == "s3"])
+                error = wsgi.ServiceError(*_ERRORS[name, service == "s3"])
+                return wsgi.refuse(environ, start_response, service, error)
             self._sleep(faults.delay)
         return self._carry_out(environ, start_response, carry_out)
 
-    def _refusal(self, faults: Faults, service: str, from_job: bool) -> Refusal | None:
+    def _refusal(self, faults: Faults, service: str, from_job: bool) -> wsgi.ServiceError | None:
         """Return the error for every request to a service, or None."""
         if faults.expired and (faults.jobs_expired or not from_job):
             self.count("expired")
@@ -108,7 +108,8 @@ class Injector:
             self.count("refused")
             # Like S3: HTTP 404 for a missing bucket, HTTP 403 for any other refusal.
             status = 404 if faults.refused.startswith("NoSuch") else 403
-            return status, faults.refused, "The embedded cloud refuses this request because of Faults(refused=...)."
+            message = "The embedded cloud refuses this request because of Faults(refused=...)."
+            return wsgi.ServiceError(faults.refused, message, status)
         return None
 
     def _draw(self, faults: Faults, environ: WSGIEnvironment, service: str) -> tuple[list[str], random.Random]:
@@ -147,20 +148,20 @@ class Injector:
         return answer
 
 
-_ERRORS: Mapping[tuple[str, bool], Refusal] = {
-    ("error 500", True): (500, "InternalError", "We encountered an internal error. Please try again."),
-    ("error 503", True): (503, "SlowDown", "Please reduce your request rate."),
-    ("error 500", False): (500, "InternalFailure", "The request processing has failed because of an unknown error."),
-    ("error 503", False): (503, "ServiceUnavailable", "The service is temporarily unavailable."),
-    ("throttled", False): (429, "TooManyRequestsException", "Too Many Requests"),
+_ERRORS: Mapping[tuple[str, bool], tuple[str, str, int]] = {
+    ("error 500", True): ("InternalError", "We encountered an internal error. Please try again.", 500),
+    ("error 503", True): ("SlowDown", "Please reduce your request rate.", 503),
+    ("error 500", False): ("InternalFailure", "The request processing has failed because of an unknown error.", 500),
+    ("error 503", False): ("ServiceUnavailable", "The service is temporarily unavailable.", 503),
+    ("throttled", False): ("TooManyRequestsException", "Too Many Requests", 429),
 }
 """By the fault, and whether the service is S3."""
 
 
-def _expired(service: str) -> Refusal:
+def _expired(service: str) -> wsgi.ServiceError:
     """Return a service's error for expired credentials."""
     if service == "s3":
-        return 400, "ExpiredToken", "The provided token has expired."
+        return wsgi.ServiceError("ExpiredToken", "The provided token has expired.")
     if wsgi.is_xml(service):
-        return 403, "ExpiredToken", _EXPIRED
-    return wsgi.denied_status(service), "ExpiredTokenException", _EXPIRED
+        return wsgi.ServiceError("ExpiredToken", _EXPIRED, 403)
+    return wsgi.ServiceError("ExpiredTokenException", _EXPIRED, wsgi.denied_status(service))

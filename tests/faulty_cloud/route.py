@@ -45,7 +45,7 @@ class FaultRoute:
         try:
             return wsgi.send_json(start_response, self._respond(environ["wsgi.input"].read()))
         except ClientException as error:
-            return wsgi.refuse(environ, start_response, "batch", error.status, error.code, str(error))
+            return wsgi.refuse(environ, start_response, "batch", error)
 
     def _respond(self, body: bytes) -> Answer:
         """Handle a request, and return the counts of injected faults since the last change of faults.

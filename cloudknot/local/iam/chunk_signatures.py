@@ -6,8 +6,8 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 
-from cloudknot.local.iam.requests.refusals import Refused
 from cloudknot.local.iam.signing import ALGORITHM, EMPTY, AccessKey, SignedClaim, signing_key
+from cloudknot.local.wsgi import ServiceError
 
 
 class ChunkSignatures:
@@ -30,12 +30,12 @@ class ChunkSignatures:
         self._hash.update(data)
 
     def check_chunk(self, signature: str) -> None:
-        """End the current chunk. Raise `Refused` if it does not have this signature."""
+        """End the current chunk. Raise `ServiceError` if it does not have this signature."""
         self._check("PAYLOAD", f"{EMPTY}\n{self._hash.hexdigest()}", signature)
         self._hash = hashlib.sha256()
 
     def check_trailers(self, trailers: Mapping[str, str], signature: str) -> None:
-        """Raise `Refused` if the trailers do not have this signature."""
+        """Raise `ServiceError` if the trailers do not have this signature."""
         lines = "".join(f"{name}:{value}\n" for name, value in sorted(trailers.items()))
         self._check("TRAILER", hashlib.sha256(lines.encode()).hexdigest(), signature)
 
@@ -48,4 +48,4 @@ class ChunkSignatures:
                 "The request signature we calculated does not match the signature you provided. "
                 "Check your key and signing method."
             )
-            raise Refused("SignatureDoesNotMatch", message, 403)
+            raise ServiceError("SignatureDoesNotMatch", message, 403)

@@ -10,8 +10,8 @@ import re
 from collections.abc import Mapping
 
 from cloudknot.local.iam.chunk_signatures import ChunkSignatures
-from cloudknot.local.iam.requests.refusals import Refused
 from cloudknot.local.iam.signing import Readable
+from cloudknot.local.wsgi import ServiceError
 
 LONGEST_LINE = 4096
 """Bytes in a line between two chunks, or in a trailer."""
@@ -54,7 +54,7 @@ class ChunkedBody:
 
         Raises
         ------
-        Refused
+        ServiceError
             The chunks are malformed, do not have the announced length, or do not have their signatures.
         """
         wanted = self._left if size < 0 else min(size, self._left)
@@ -104,7 +104,7 @@ class ChunkedBody:
         trailers = _parsed(lines)
         trailer_signature = trailers.pop(SIGNATURE, "")
         if trailers.keys() != self._announced:
-            raise Refused("MalformedTrailerError", "The trailers are not those in the header x-amz-trailer.")
+            raise ServiceError("MalformedTrailerError", "The trailers are not those in the header x-amz-trailer.")
         if self._signatures is not None and trailers:
             self._signatures.check_trailers(trailers, trailer_signature)
         self.trailers = trailers
@@ -143,15 +143,15 @@ def _parsed(lines: list[bytes]) -> dict[str, str]:
         # Some clients end each trailer with a line feed, too.
         match = _TRAILER.fullmatch(line.rstrip(b"\n"))
         if match is None or (name := match[1].decode().lower()) in trailers:
-            raise Refused("MalformedTrailerError", "A trailer is malformed or repeated.")
+            raise ServiceError("MalformedTrailerError", "A trailer is malformed or repeated.")
         trailers[name] = match[2].decode()
     return trailers
 
 
-def _malformed() -> Refused:
-    return Refused("InvalidRequest", "The chunks of the body are malformed.")
+def _malformed() -> ServiceError:
+    return ServiceError("InvalidRequest", "The chunks of the body are malformed.")
 
 
-def _wrong_length() -> Refused:
+def _wrong_length() -> ServiceError:
     message = "You did not provide the number of bytes specified by the x-amz-decoded-content-length HTTP header"
-    return Refused("IncompleteBody", message)
+    return ServiceError("IncompleteBody", message)

@@ -18,7 +18,6 @@ from cloudknot.local.iam.policy_reader import Policies
 from cloudknot.local.iam.requests.calls import Call
 from cloudknot.local.iam.requests.objects import S3Request
 from cloudknot.local.iam.requests.received import Received, read_request, received
-from cloudknot.local.iam.requests.refusals import Refusal, Refused
 from cloudknot.local.iam.signed_bodies import check_body, signed_body
 from cloudknot.local.iam.signing import (
     DIGEST,
@@ -32,6 +31,7 @@ from cloudknot.local.iam.signing import (
     signature_error,
 )
 from cloudknot.local.iam.task_credentials import PATH as CREDENTIALS_PATH
+from cloudknot.local.wsgi import ServiceError
 
 INVALID_SIGNATURE = (
     "The request is not signed with a key of this embedded cloud. "
@@ -60,7 +60,7 @@ class Admission:
         The signature. None for a request of a job for its credentials, which presents a token instead.
     accepted : AcceptedKey or None
         The key in the signature.
-    refusal : Refusal or None
+    refusal : ServiceError or None
         The error that refuses the request.
     is_verified : bool
         Whether the signature is verified. It is not while it covers a body that has not arrived.
@@ -69,7 +69,7 @@ class Admission:
     request: Request
     claim: SignedClaim | None = None
     accepted: AcceptedKey | None = None
-    refusal: Refusal | None = None
+    refusal: ServiceError | None = None
     is_verified: bool = False
 
     @property
@@ -114,28 +114,27 @@ class Gate:
             is_verified = covers_body_by_digest(request, claim)
             self._check_signature(request, claim, accepted, is_verified)
             if not is_verified and claim.service == "s3":
-                raise Refused("InvalidRequest", "Missing required header for this request: x-amz-content-sha256")
+                raise ServiceError("InvalidRequest", "Missing required header for this request: x-amz-content-sha256")
             if DIGEST in request.headers:
                 check_body(request, claim)
             is_object = claim.service == "s3" and method == "PUT"
             if request.length > LONGEST_CALL and not is_object:
-                raise Refused("RequestEntityTooLarge", f"A call has {LONGEST_CALL} bytes at most.", 413)
-        except Refused as error:
-            refusal = error.refusal
+                raise ServiceError("RequestEntityTooLarge", f"A call has {LONGEST_CALL} bytes at most.", 413)
+        except ServiceError as error:
             if claim is None or claim.service == "s3":
-                refusal = replace(refusal, code=_S3_CODES.get(refusal.code, refusal.code))
-            return Admission(request, claim, refusal=refusal)
+                error.code = _S3_CODES.get(error.code, error.code)
+            return Admission(request, claim, refusal=error)
         return Admission(request, claim, accepted, None, is_verified)
 
     def receive(self, admission: Admission, source: Body) -> tuple[Received, Principal | None, Readable]:
         """Return an admitted request after its one reading, its principal, and its body.
 
         None stands for the cloud's owner. The body of an upload to S3 is verified while it is read. It can be read
-        once, and raises `Refused` at its end.
+        once, and raises `ServiceError` at its end.
 
         Raises
         ------
-        Refused
+        ServiceError
             The body does not have the signature, the request has several readings, or no policy allows it.
         """
         claim, accepted = admission.claim, admission.accepted
@@ -154,7 +153,7 @@ class Gate:
         if principal is not None and self._keys.expired(accepted):
             message = "The security token included in the request is expired"
             is_xml = wsgi.is_xml(claim.service)
-            raise Refused("ExpiredToken" if is_xml else "ExpiredTokenException", message, 403)
+            raise ServiceError("ExpiredToken" if is_xml else "ExpiredTokenException", message, 403)
         found = read_request(request, claim)
         if principal is not None:
             self._check_permissions(principal, found)
@@ -186,7 +185,9 @@ class Gate:
         if not recorded.status.startswith("404"):
             recorded.pass_on(start_response)
             return body
-        return wsgi.refuse(environ, start_response, "s3", 403, "AccessDenied", _message(principal, listing, ""))
+        return wsgi.refuse(
+            environ, start_response, "s3", ServiceError("AccessDenied", _message(principal, listing, ""), 403)
+        )
 
     def _check_permissions(self, principal: Principal, found: Received) -> None:
         """Refuse a request that the principal's policies do not allow."""
@@ -198,7 +199,7 @@ class Gate:
                 message = _message(principal, access, decision)
                 code = _DENIED.get(service, "AccessDenied" if wsgi.is_xml(service) else "AccessDeniedException")
                 prefix = _EC2_PREFIX if service == "ec2" else ""
-                raise Refused(code, prefix + message, wsgi.denied_status(service))
+                raise ServiceError(code, prefix + message, wsgi.denied_status(service))
 
     def _needed(self, found: Received, common: Context) -> Iterable[Access]:
         """Return the permissions that a request needs."""
@@ -213,7 +214,7 @@ class Gate:
             stream = {"logGroupName": query.get("group", LOG_GROUP), "logStreamName": query.get("name", "")}
             return accesses(Call("logs", "GetLogEvents", stream), self._names, common)
         message = "is for the owner of the embedded cloud only. Sign the request with the key in cloud.json."
-        raise Refused("AccessDenied", f"{target.path} {message}", 403)
+        raise ServiceError("AccessDenied", f"{target.path} {message}", 403)
 
     def _allowed(self, principal: Principal, access: Access) -> str:
         """Return the decision on an access, as `decide` does, or ``"bounded"`` if only the boundary lacks it."""
@@ -234,20 +235,20 @@ def _check_form(request: Request) -> None:
     # Against DNS rebinding: a page in the user's browser may reach this port under a name of its own.
     if not _HOST.fullmatch(request.headers.get("host", "")):
         message = "The header Host must name this machine by 127.0.0.1, localhost or [::1], without a bucket."
-        raise Refused("InvalidHost", message)
+        raise ServiceError("InvalidHost", message)
     if not _URI.fullmatch(request.uri):
-        raise Refused("InvalidURI", "A URI must begin with one slash, and contain no fragment and no backslash.")
+        raise ServiceError("InvalidURI", "A URI must begin with one slash, and contain no fragment and no backslash.")
 
 
 def _without_key(request: Request) -> Admission:
     """Admit a request of a job for its credentials. The job has no key yet, and presents its token instead."""
     if request.method != "GET" or request.uri != request.path or request.length:
-        raise Refused("InvalidRequest", "A request for credentials is a GET without a query and without a body.")
+        raise ServiceError("InvalidRequest", "A request for credentials is a GET without a query and without a body.")
     return Admission(request)
 
 
-def _unsigned(code: str, service: str) -> Refused:
-    return Refused(_S3_CODES.get(code, code) if service == "s3" else code, INVALID_SIGNATURE, 403)
+def _unsigned(code: str, service: str) -> ServiceError:
+    return ServiceError(_S3_CODES.get(code, code) if service == "s3" else code, INVALID_SIGNATURE, 403)
 
 
 def _common(principal: Principal, region: str) -> Context:

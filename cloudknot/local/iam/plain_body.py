@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
-from cloudknot.local.iam.requests.refusals import Refused
 from cloudknot.local.iam.signing import Readable
+from cloudknot.local.wsgi import ServiceError
 
 MISMATCH = "XAmzContentSHA256Mismatch"
 MESSAGE = "The provided 'x-amz-content-sha256' header does not match what was computed."
@@ -37,7 +37,7 @@ class PlainBody:
 
         Raises
         ------
-        Refused
+        ServiceError
             These are the last bytes, and the body does not have its digest.
         """
         block = self._source.read(self._left if size < 0 else min(size, self._left))
@@ -45,5 +45,5 @@ class PlainBody:
         if self._digest is not None:
             self._hash.update(block)
             if not self._left and self._hash.hexdigest() != self._digest:
-                raise Refused(MISMATCH, MESSAGE)
+                raise ServiceError(MISMATCH, MESSAGE)
         return block

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from cloudknot.local.iam.chunk_signatures import ChunkSignatures
 from cloudknot.local.iam.chunked_body import ChunkedBody
 from cloudknot.local.iam.plain_body import MESSAGE, MISMATCH, PlainBody
-from cloudknot.local.iam.requests.refusals import Refused
 from cloudknot.local.iam.signing import (
     DIGEST,
     EMPTY,
@@ -19,6 +18,7 @@ from cloudknot.local.iam.signing import (
     SignedClaim,
     payload,
 )
+from cloudknot.local.wsgi import ServiceError
 
 _CHUNKS: Mapping[str, tuple[bool, bool]] = {
     "STREAMING-AWS4-HMAC-SHA256-PAYLOAD": (True, False),
@@ -35,16 +35,16 @@ def check_body(request: Request, claim: SignedClaim) -> None:
     form, is_presigned = request.headers[DIGEST], claim.expires is not None
     if SHA256.fullmatch(form):
         if not request.length and form != EMPTY and not is_presigned:
-            raise Refused(MISMATCH, MESSAGE)
+            raise ServiceError(MISMATCH, MESSAGE)
     elif claim.service != "s3" or (form in _CHUNKS and is_presigned) or form not in (UNSIGNED, *_CHUNKS):
         message = f"{DIGEST} must be {UNSIGNED}, {', '.join(_CHUNKS)}, or a valid sha256 value."
-        raise Refused("InvalidArgument", message)
+        raise ServiceError("InvalidArgument", message)
     elif form in _CHUNKS:
         length = request.headers.get(_LENGTH, "")
         if not (request.length and length.isascii() and length.isdecimal() and len(length) < 15):
-            raise Refused("MissingContentLength", f"You must provide the {_LENGTH} HTTP header.", 411)
+            raise ServiceError("MissingContentLength", f"You must provide the {_LENGTH} HTTP header.", 411)
         if bool(_trailers(request)) != _CHUNKS[form][1]:
-            raise Refused("InvalidRequest", f"The header {_TRAILER} does not fit to {form}.")
+            raise ServiceError("InvalidRequest", f"The header {_TRAILER} does not fit to {form}.")
 
 
 def body_length(request: Request) -> int:

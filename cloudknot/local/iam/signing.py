@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote
 
 from cloudknot.local.iam.requests import fields
-from cloudknot.local.iam.requests.refusals import Refused
+from cloudknot.local.wsgi import ServiceError
 
 if TYPE_CHECKING:
     from botocore.credentials import ReadOnlyCredentials
@@ -36,7 +36,8 @@ _TIME = re.compile(r"[0-9]{8}T[0-9]{6}Z")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 _SPACES = re.compile(r"[ \t]+")
 _NAMES = re.compile(r"[a-z0-9_.;-]+")
-_CREDENTIAL = re.compile(r"(\w+)/([0-9]{8})/([a-z0-9-]+)/([a-z0-9-]+)/aws4_request", re.ASCII)
+# Some clients of S3 sign for the region "US" until S3 names the right one.
+_CREDENTIAL = re.compile(r"(\w+)/([0-9]{8})/([A-Za-z0-9-]+)/([a-z0-9-]+)/aws4_request", re.ASCII)
 _AUTHORIZATION = re.compile(
     rf"{ALGORITHM} Credential={_CREDENTIAL.pattern}, *"
     rf"SignedHeaders=({_NAMES.pattern}), *Signature=({SHA256.pattern})",
@@ -166,17 +167,17 @@ def read_claim(request: Request) -> SignedClaim:
 
     Raises
     ------
-    Refused
+    ServiceError
         The request has no signature, or has one that is incomplete, or two.
     """
     header = request.headers.get("authorization")
     if header is not None and request.query:
-        raise Refused("InvalidArgument", "Only one signature is allowed: in the header or in the query.")
+        raise ServiceError("InvalidArgument", "Only one signature is allowed: in the header or in the query.")
     if header is None and not request.query:
-        raise Refused("MissingAuthenticationToken", "The request has no signature.", 403)
+        raise ServiceError("MissingAuthenticationToken", "The request has no signature.", 403)
     claim = _query_claim(request.query) if header is None else _header_claim(header, request.headers)
     if claim is None or len(set(claim.signed_headers)) < len(claim.signed_headers):
-        raise Refused("IncompleteSignature", "The signature is incomplete or malformed.")
+        raise ServiceError("IncompleteSignature", "The signature is incomplete or malformed.")
     return claim
 
 

@@ -9,7 +9,6 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 from cloudknot.local.directory.state import ACCOUNT, REGION
 from cloudknot.local.iam.requests.objects import S3Request
 from cloudknot.local.iam.requests.received import received
-from cloudknot.local.iam.requests.refusals import Refused
 from cloudknot.local.s3.errors import S3Error
 from cloudknot.local.s3.protocol.answers import Reply, error_reply
 from cloudknot.local.s3.protocol.buckets import Buckets
@@ -19,6 +18,7 @@ from cloudknot.local.s3.protocol.listing import Listings
 from cloudknot.local.s3.protocol.multipart import Multipart
 from cloudknot.local.s3.protocol.objects import Objects
 from cloudknot.local.s3.store import ObjectStore
+from cloudknot.local.wsgi import ServiceError
 from cloudknot.worker.s3.owners import HEADER, SOURCE_HEADER
 
 LONGEST_KEY = 1024
@@ -46,12 +46,8 @@ class S3Application:
         assert isinstance(request, S3Request)
         try:
             reply = self._answer(request, Incoming(environ))
-        except S3Error as error:
+        except ServiceError as error:
             reply = error_reply(error, f"/{request.bucket}/{request.key}" if request.bucket else "/")
-        except Refused as refused:
-            # The end of the body shows that it is not the signed one.
-            refusal = refused.refusal
-            reply = error_reply(S3Error(refusal.code, "", refusal.message, refusal.status), request.key)
         return reply.send(start_response, request.method == "HEAD")
 
     def bucket_owner(self, bucket: str) -> str:

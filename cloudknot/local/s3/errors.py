@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from cloudknot.local.wsgi import ServiceError
+
 ERRORS: dict[str, tuple[int, str]] = {
     "BadDigest": (400, "The Content-MD5 or checksum value that you specified did not match what we received."),
     "BucketAlreadyExists": (
@@ -44,7 +46,7 @@ ERRORS: dict[str, tuple[int, str]] = {
 """The HTTP status and message of each error code."""
 
 
-class S3Error(Exception):
+class S3Error(ServiceError):
     """A refusal by S3.
 
     Parameters
@@ -63,9 +65,5 @@ class S3Error(Exception):
 
     def __init__(self, code: str, resource: str = "", message: str = "", status: int = 0, marker: str = "") -> None:
         usual_status, usual_message = ERRORS.get(code, (400, code))
-        self.code = code
-        self.resource = resource
-        self.message = message or usual_message
-        self.status = status or usual_status
-        self.marker = marker
-        super().__init__(f"{self.code}: {self.message} ({resource})")
+        super().__init__(code, message or usual_message, status or usual_status)
+        self.resource, self.marker = resource, marker

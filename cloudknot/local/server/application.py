@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from cloudknot.local import wsgi
@@ -13,11 +12,10 @@ from cloudknot.local.admin import STATUS_PATH, STOP_PATH
 from cloudknot.local.batch.job_api import Batch
 from cloudknot.local.iam.gate import Admission, Gate
 from cloudknot.local.iam.requests.received import OWN_SERVICE, RECEIVED, OwnRoute
-from cloudknot.local.iam.requests.refusals import Refused
 from cloudknot.local.iam.signed_bodies import body_length
 from cloudknot.local.iam.task_credentials import TaskCredentials
 from cloudknot.local.server.counters import Counters
-from cloudknot.local.wsgi import ADMISSION
+from cloudknot.local.wsgi import ADMISSION, ServiceError
 
 
 class Application:
@@ -72,19 +70,17 @@ class Application:
         if admission.refusal is None and admission.claim is None:
             # A job has no key yet to sign this request with, and presents its token instead.
             return self._credentials.answer(environ, start_response)
-        service = admission.service
         try:
             if admission.refusal is not None:
-                raise Refused(**asdict(admission.refusal))
+                raise admission.refusal
             return self._answer(environ, start_response, admission)
-        except Refused as error:
-            refusal = error.refusal
-            return wsgi.refuse(environ, start_response, service, refusal.status, refusal.code, refusal.message)
+        except ServiceError as error:
+            return wsgi.refuse(environ, start_response, admission.service, error)
 
     def _answer(
         self, environ: WSGIEnvironment, start_response: StartResponse, admission: Admission
     ) -> Iterable[bytes]:
-        """Answer an admitted request. Its body may turn out to be wrong while it is read, and raise `Refused`."""
+        """Answer an admitted request. Its body may turn out to be wrong while it is read, and raise `ServiceError`."""
         # The only reading of the request: everything behind this line uses its result.
         found, principal, body = self._gate.receive(admission, environ["wsgi.input"])
         length = body_length(admission.request)
@@ -117,7 +113,7 @@ class Application:
         if answer is not None:
             return answer(environ, start_response)
         message = f"The embedded cloud has no route {route.method} {route.path}."
-        return wsgi.refuse(environ, start_response, OWN_SERVICE, 404, "NotFound", message)
+        return wsgi.refuse(environ, start_response, OWN_SERVICE, ServiceError("NotFound", message, 404))
 
     def _status(self) -> wsgi.Answer:
         uptime = time.monotonic() - self._started

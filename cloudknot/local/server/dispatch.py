@@ -64,4 +64,4 @@ class Dispatch:
                 return wsgi.send_json(start_response, respond(call.operation, call.arguments))
             return self._services(environ, start_response)
         except ServiceError as error:
-            return wsgi.refuse(environ, start_response, call.service, error.status, error.code, str(error))
+            return wsgi.refuse(environ, start_response, call.service, error)

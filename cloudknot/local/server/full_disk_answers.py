@@ -33,6 +33,5 @@ class FullDiskAnswers:
         except OSError as error:
             if error.errno not in ERRORS:
                 raise
-            number, place = error.errno, error.filename
-        service = environ[wsgi.ADMISSION].service
-        return wsgi.refuse(environ, start_response, service, 507, CODE, self._disk.note(number, place))
+            refusal = wsgi.ServiceError(CODE, self._disk.note(error.errno, error.filename), 507)
+        return wsgi.refuse(environ, start_response, environ[wsgi.ADMISSION].service, refusal)

@@ -29,7 +29,7 @@ CALLS = {
 @contextlib.contextmanager
 def refusing_server(service, status, code, message):
     """Yield the address of a server that refuses every request in the format of the service."""
-    kind, body = wsgi.error_body(service, code, message)
+    kind, body = wsgi.error_body(service, wsgi.ServiceError(code, message, status))
 
     class Refuse(BaseHTTPRequestHandler):
         def answer(self):

@@ -270,7 +270,7 @@ def ecr_with(directory, registry):
         try:
             return services({**environ, RECEIVED: found}, start_response)
         except wsgi.ServiceError as error:
-            return wsgi.refuse(environ, start_response, "ecr", error.status, error.code, str(error))
+            return wsgi.refuse(environ, start_response, "ecr", error)
 
     server = http_server(answer, gate.admit, 0)
     threading.Thread(target=server.run, daemon=True).start()

@@ -6,8 +6,8 @@ from cloudknot.local.iam.accesses import Names, accesses, s3_accesses
 from cloudknot.local.iam.policy import Access, decide, parse
 from cloudknot.local.iam.requests.calls import Call, read_call
 from cloudknot.local.iam.requests.objects import read_s3_request
-from cloudknot.local.iam.requests.refusals import Refused
 from cloudknot.local.iam.signing import Request
+from cloudknot.local.wsgi import ServiceError
 
 LOGS = "arn:aws:logs:us-east-1:123456789012:log-group:"
 RUNS = "arn:aws:s3:::b/cloudknot.jobs/*"
@@ -239,7 +239,7 @@ class TestRequests:
         ],
     )
     def test_request_cannot_hide_its_operation_behind_another(self, service, uri, body, headers):
-        with pytest.raises(Refused):
+        with pytest.raises(ServiceError):
             read_call(request("POST", uri, **headers), service, body)
 
     @pytest.mark.parametrize(

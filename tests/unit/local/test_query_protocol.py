@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cloudknot.aws.sdk.service_models import operation_model
 from cloudknot.local.iam.requests.query_protocol import read_form, write_answer
-from cloudknot.local.iam.requests.refusals import Refused
+from cloudknot.local.wsgi import ServiceError
 
 OPERATIONS = [
     ("iam", "CreateRole"),
@@ -98,5 +98,5 @@ def test_answer_arrives_at_a_client_unchanged(service, operation, data):
     ids=str,
 )
 def test_form_with_values_of_other_types_is_refused(service, operation, form):
-    with pytest.raises(Refused):
+    with pytest.raises(ServiceError):
         read_form(service, operation, form)

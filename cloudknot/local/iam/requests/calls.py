@@ -10,10 +10,10 @@ from typing import Any
 from cloudknot.aws.sdk.service_models import service_model
 from cloudknot.local.iam.requests import fields
 from cloudknot.local.iam.requests.query_protocol import read_form
-from cloudknot.local.iam.requests.refusals import Refused
 from cloudknot.local.iam.requests.routes import find_route
 from cloudknot.local.iam.requests.shapes import check_object, check_operation
 from cloudknot.local.iam.signing import Request
+from cloudknot.local.wsgi import ServiceError
 
 SERVICES = frozenset({"batch", "cloudformation", "codebuild", "ec2", "ecr", "iam", "logs", "sts"})
 """The services whose requests are read by AWS's description of their API, which botocore has."""
@@ -63,15 +63,15 @@ def read_call(request: Request, service: str, body: bytes) -> Call:
 
     Raises
     ------
-    Refused
+    ServiceError
         The request has several readings, or the service or the operation does not have such arguments.
     """
     if service not in SERVICES:
-        raise Refused("InvalidAction", f"The embedded cloud has no service {service!r}, which needs AWS itself.")
+        raise ServiceError("InvalidAction", f"The embedded cloud has no service {service!r}, which needs AWS itself.")
     if _speaks(service, "rest-json"):
         return _rest_call(request, service, body)
     if request.path != "/":
-        raise Refused("UnknownOperationException", f"The path of a call to {service} is /, not {request.path!r}.")
+        raise ServiceError("UnknownOperationException", f"The path of a call to {service} is /, not {request.path!r}.")
     read = _form_call if _speaks(service, "query", "ec2") else _json_call
     return read(request, service, body)
 
@@ -85,10 +85,11 @@ def _speaks(service: str, *protocols: str) -> bool:
 def _json_call(request: Request, service: str, body: bytes) -> Call:
     parts = _TARGET.fullmatch(request.headers.get("x-amz-target", ""))
     if parts is None or request.method != "POST" or request.query_pairs:
-        raise Refused("UnknownOperationException", f"A call to {service} is a POST to / with one X-Amz-Target.")
+        raise ServiceError("UnknownOperationException", f"A call to {service} is a POST to / with one X-Amz-Target.")
     prefix, operation = parts.groups()
     if prefix != service_model(service).metadata["targetPrefix"]:
-        raise Refused("UnknownOperationException", f"X-Amz-Target {parts[0]!r} is not one of the service {service}.")
+        message = f"X-Amz-Target {parts[0]!r} is not one of the service {service}."
+        raise ServiceError("UnknownOperationException", message)
     arguments = fields.json_object(body)
     check_operation(service, operation)
     check_object(service, operation, arguments)
@@ -98,21 +99,21 @@ def _json_call(request: Request, service: str, body: bytes) -> Call:
 def _form_call(request: Request, service: str, body: bytes) -> Call:
     """Return the call in a form, which is either the body or the query."""
     if "x-amz-target" in request.headers or (body and request.query_pairs):
-        raise Refused("InvalidParameterCombination", "The arguments are either in the body or in the query.")
+        raise ServiceError("InvalidParameterCombination", "The arguments are either in the body or in the query.")
     form = fields.form(body) if body else fields.unique(request.query_pairs)
     operation, version = form.pop("Action", ""), form.pop("Version", "")
     known = service_model(service).metadata["apiVersion"]
     if request.method not in ("GET", "POST") or version not in ("", known):
-        raise Refused("InvalidAction", f"A call to {service} is a POST of version {known}.")
+        raise ServiceError("InvalidAction", f"A call to {service} is a POST of version {known}.")
     return Call(service, operation, read_form(service, operation, form))
 
 
 def _rest_call(request: Request, service: str, body: bytes) -> Call:
     if "x-amz-target" in request.headers:
-        raise Refused("ClientException", f"A call to {service} has no X-Amz-Target.")
+        raise ServiceError("ClientException", f"A call to {service} has no X-Amz-Target.")
     found = find_route(service, request.method, request.path)
     if found is None or not {name for name, _ in request.query_pairs} <= found[0].in_query:
-        raise Refused("ClientException", f"{service} has no operation {request.method} {request.uri!r}.", 404)
+        raise ServiceError("ClientException", f"{service} has no operation {request.method} {request.uri!r}.", 404)
     route, in_path = found
     # All arguments in queries of these services are lists.
     in_query: dict[str, list[str]] = {}

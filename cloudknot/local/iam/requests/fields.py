@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from cloudknot.local.iam.requests.refusals import Refused
+from cloudknot.local.wsgi import ServiceError
 
 _ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _PRINTABLE = re.compile(r"[!-~]*")
@@ -19,11 +19,11 @@ def decoded(text: str) -> str:
     if "%" not in text:
         return text
     if _ESCAPE.search(text):
-        raise Refused("InvalidURI", f"{text!r} has an incomplete escape.")
+        raise ServiceError("InvalidURI", f"{text!r} has an incomplete escape.")
     try:
         return unquote_to_bytes(text).decode()
     except UnicodeDecodeError as error:
-        raise Refused("InvalidURI", f"{text!r} is not UTF-8.") from error
+        raise ServiceError("InvalidURI", f"{text!r} is not UTF-8.") from error
 
 
 def pairs(text: str) -> list[tuple[str, str]]:
@@ -31,7 +31,7 @@ def pairs(text: str) -> list[tuple[str, str]]:
     if not text:
         return []
     if not _PRINTABLE.fullmatch(text):
-        raise Refused("InvalidURI", "A query and a form contain printable ASCII characters only.")
+        raise ServiceError("InvalidURI", "A query and a form contain printable ASCII characters only.")
     parts = (part.replace("+", " ").partition("=") for part in text.split("&"))
     return [(decoded(name), decoded(value)) for name, _, value in parts]
 
@@ -42,7 +42,7 @@ def unique(items: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     for name, value in items:
         # Of two values, one reader takes the first, and another one the last.
         if name in fields or not name:
-            raise Refused("InvalidParameterCombination", f"The name {name!r} is empty or occurs more than once.")
+            raise ServiceError("InvalidParameterCombination", f"The name {name!r} is empty or occurs more than once.")
         fields[name] = value
     return fields
 
@@ -59,9 +59,9 @@ def json_object(body: bytes) -> dict[str, Any]:
         # A surrogate without its partner is valid JSON, but cannot be stored as text.
         json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
-        raise Refused("SerializationException", f"The body is no JSON: {error}") from error
+        raise ServiceError("SerializationException", f"The body is no JSON: {error}") from error
     if not isinstance(value, dict):
-        raise Refused("SerializationException", "The body is no JSON object.")
+        raise ServiceError("SerializationException", "The body is no JSON object.")
     return value
 
 

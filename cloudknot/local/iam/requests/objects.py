@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from xml.etree import ElementTree
 
 from cloudknot.local.iam.requests import fields
-from cloudknot.local.iam.requests.refusals import Refused
 from cloudknot.local.iam.requests.s3_operations import OPERATIONS, SELECTORS, Operation
 from cloudknot.local.iam.signing import Request
+from cloudknot.local.wsgi import ServiceError
 
 COPY_SOURCE = "x-amz-copy-source"
 MOST_DELETIONS = 1000
@@ -75,7 +75,7 @@ def read_s3_request(request: Request, body: bytes | None) -> S3Request:
 
     Raises
     ------
-    Refused
+    ServiceError
         The request has several readings, or no service here understands it.
     """
     bucket, key = _place(request.path)
@@ -91,7 +91,7 @@ def read_s3_request(request: Request, body: bytes | None) -> S3Request:
     source = None
     if COPY_SOURCE in headers:
         if operation.name not in ("PutObject", "UploadPart"):
-            raise Refused("InvalidRequest", f"{operation.name} has no header {COPY_SOURCE}.")
+            raise ServiceError("InvalidRequest", f"{operation.name} has no header {COPY_SOURCE}.")
         source = _source(headers[COPY_SOURCE])
     deletions, is_quiet = _deletions(body or b"") if operation.name == "DeleteObjects" else ((), False)
     content_type = request.headers.get("content-type", "")
@@ -106,13 +106,13 @@ def deletes_several(request: Request) -> bool:
 def _place(path: str) -> tuple[str, str]:
     """Return the bucket and the key in a raw path."""
     if _ENCODED_SLASH.search(path):
-        raise Refused("InvalidURI", "A slash in a path must not be encoded.")
+        raise ServiceError("InvalidURI", "A slash in a path must not be encoded.")
     bucket, _, key = path[1:].partition("/")
     if (bucket or key or path != "/") and not _BUCKET.fullmatch(bucket):
-        raise Refused("InvalidBucketName", f"{bucket!r} is not the name of a bucket.")
+        raise ServiceError("InvalidBucketName", f"{bucket!r} is not the name of a bucket.")
     key = fields.decoded(key)
     if "\0" in key:
-        raise Refused("InvalidURI", "A key must not contain a zero byte.")
+        raise ServiceError("InvalidURI", "A key must not contain a zero byte.")
     return bucket, key
 
 
@@ -123,14 +123,14 @@ def _operation(method: str, bucket: str, key: str, query: Mapping[str, str]) -> 
     if operation is None:
         named = " and ".join(selectors) or "no operation"
         message = f"S3 has no {method} of {_LEVELS[level]} with {named} in the query."
-        raise Refused("MethodNotAllowed", message, 405)
+        raise ServiceError("MethodNotAllowed", message, 405)
     needed = {*_NEEDED.get(operation.name, ()), *({"uploadId"} & query.keys())}
     if missing := sorted(name for name in needed if not query.get(name)):
-        raise Refused("InvalidArgument", f"{operation.name} needs a value for {', '.join(missing)}.")
+        raise ServiceError("InvalidArgument", f"{operation.name} needs a value for {', '.join(missing)}.")
     if unknown := sorted(query.keys() - operation.arguments):
-        raise Refused("InvalidArgument", f"{operation.name} has no argument {', '.join(unknown)}.")
+        raise ServiceError("InvalidArgument", f"{operation.name} has no argument {', '.join(unknown)}.")
     if query.get("list-type", "2") != "2":
-        raise Refused("InvalidArgument", "The only type of listing is 2.")
+        raise ServiceError("InvalidArgument", "The only type of listing is 2.")
     _check_values(query)
     return operation
 
@@ -138,12 +138,12 @@ def _operation(method: str, bucket: str, key: str, query: Mapping[str, str]) -> 
 def _check_values(query: Mapping[str, str]) -> None:
     for name in _NUMBERS:
         if name in query and not (query[name].isdecimal() and len(query[name]) < 10):
-            raise Refused("InvalidArgument", f"{name} must be a number, not {query[name]!r}.")
+            raise ServiceError("InvalidArgument", f"{name} must be a number, not {query[name]!r}.")
     if "continuation-token" in query:
         try:
             base64.b64decode(query["continuation-token"], validate=True).decode()
         except (binascii.Error, ValueError) as error:
-            raise Refused("InvalidArgument", "The continuation token provided is incorrect") from error
+            raise ServiceError("InvalidArgument", "The continuation token provided is incorrect") from error
 
 
 def _source(header: str) -> tuple[str, str, str]:
@@ -152,7 +152,7 @@ def _source(header: str) -> tuple[str, str, str]:
     bucket, key = _place(f"/{path}")
     named = fields.unique(fields.pairs(query))
     if not key or named.keys() - {"versionId"}:
-        raise Refused("InvalidArgument", f"{COPY_SOURCE} must be a bucket and a key.")
+        raise ServiceError("InvalidArgument", f"{COPY_SOURCE} must be a bucket and a key.")
     return bucket, key, named.get("versionId", "")
 
 
@@ -161,21 +161,21 @@ def _deletions(body: bytes) -> tuple[tuple[Deletion, ...], bool]:
     try:
         root = ElementTree.fromstring(body)
     except ElementTree.ParseError as error:
-        raise Refused("MalformedXML", "The body is no XML.") from error
+        raise ServiceError("MalformedXML", "The body is no XML.") from error
     deletions, is_quiet = [], False
     for entry in root:
         if _tag(entry) == "Object":
             named = fields.unique((_tag(part), part.text or "") for part in entry)
             # Conditions on the deleted object are not supported, so a request with one is refused.
             if not named.get("Key") or named.keys() - {"Key", "VersionId"}:
-                raise Refused("MalformedXML", "An Object must have one Key, and may have a VersionId.")
+                raise ServiceError("MalformedXML", "An Object must have one Key, and may have a VersionId.")
             deletions.append(Deletion(named["Key"], named.get("VersionId", "")))
         elif _tag(entry) == "Quiet":
             is_quiet = entry.text == "true"
         else:
-            raise Refused("MalformedXML", f"Delete has no element {_tag(entry)!r}.")
+            raise ServiceError("MalformedXML", f"Delete has no element {_tag(entry)!r}.")
     if not 0 < len(deletions) <= MOST_DELETIONS:
-        raise Refused("MalformedXML", f"A request deletes between 1 and {MOST_DELETIONS} objects.")
+        raise ServiceError("MalformedXML", f"A request deletes between 1 and {MOST_DELETIONS} objects.")
     return tuple(deletions), is_quiet
 
 

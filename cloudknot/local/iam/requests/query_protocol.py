@@ -12,7 +12,7 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 from cloudknot.aws.sdk.service_models import operation_model
-from cloudknot.local.iam.requests.refusals import Refused
+from cloudknot.local.wsgi import ServiceError
 
 _Tree = dict[str, Any]
 """The fields of a form by the parts of their names: ``{"Tag": {"1": {"Key": "k"}}}`` for ``Tag.1.Key=k``."""
@@ -23,19 +23,19 @@ def read_form(service: str, operation: str, form: Mapping[str, str]) -> dict[str
 
     Raises
     ------
-    Refused
+    ServiceError
         The operation has no such argument, or a value does not have the type of its argument.
     """
     shape = _model(service, operation).input_shape
     if shape is None and form:
-        raise Refused("ValidationError", f"{operation} has no arguments.")
+        raise ServiceError("ValidationError", f"{operation} has no arguments.")
     return _structure(shape, _tree(form), operation, service == "ec2") if shape is not None else {}
 
 
 def _model(service: str, operation: str) -> Any:
     model = operation_model(service, operation)
     if model is None:
-        raise Refused("InvalidAction", f"The service {service} has no operation {operation!r}.")
+        raise ServiceError("InvalidAction", f"The service {service} has no operation {operation!r}.")
     return model
 
 
@@ -47,9 +47,9 @@ def _tree(form: Mapping[str, str]) -> _Tree:
         for parent in parents:
             node = node.setdefault(parent, {})
             if not isinstance(node, dict):
-                raise Refused("ValidationError", f"The argument {name!r} has a value and parts.")
+                raise ServiceError("ValidationError", f"The argument {name!r} has a value and parts.")
         if last in node:
-            raise Refused("ValidationError", f"The argument {name!r} has a value and parts.")
+            raise ServiceError("ValidationError", f"The argument {name!r} has a value and parts.")
         node[last] = value
     return tree
 
@@ -57,7 +57,7 @@ def _tree(form: Mapping[str, str]) -> _Tree:
 def _structure(shape: Any, tree: _Tree, place: str, ec2: bool) -> dict[str, Any]:
     names = {_form_name(name, member, ec2): name for name, member in shape.members.items()}
     if unknown := sorted(tree.keys() - names.keys()):
-        raise Refused("ValidationError", f"{place} has no argument {unknown[0]!r}.")
+        raise ServiceError("ValidationError", f"{place} has no argument {unknown[0]!r}.")
     return {names[key]: _value(shape.members[names[key]], value, key, ec2) for key, value in tree.items()}
 
 
@@ -77,7 +77,7 @@ def _value(shape: Any, value: Any, name: str, ec2: bool) -> Any:
         # The only text for a list is that of an empty one.
         if shape.type_name == "list" and value == "":
             return []
-        raise Refused("ValidationError", f"The argument {name!r} must be a {shape.type_name}.")
+        raise ServiceError("ValidationError", f"The argument {name!r} must be a {shape.type_name}.")
     if shape.type_name == "structure":
         return _structure(shape, value, name, ec2)
     if shape.type_name == "list":
@@ -94,13 +94,13 @@ def _only(tree: _Tree, part: str, name: str) -> _Tree:
     """Return the items of an argument, which all have a part in their names."""
     items: object = tree.get(part)
     if tree.keys() != {part} or not isinstance(items, dict):
-        raise Refused("ValidationError", f"The items of the argument {name!r} are {name}.{part}.1 and so on.")
+        raise ServiceError("ValidationError", f"The items of the argument {name!r} are {name}.{part}.1 and so on.")
     return items
 
 
 def _number(key: str) -> int:
     if not (key.isascii() and key.isdigit()):
-        raise Refused("ValidationError", f"An item of a list has a number, not {key!r}.")
+        raise ServiceError("ValidationError", f"An item of a list has a number, not {key!r}.")
     return int(key)
 
 
@@ -110,7 +110,8 @@ def _scalar(shape: Any, text: str, name: str) -> str | int | bool:
     if shape.type_name in ("integer", "long") and text.lstrip("-").isdigit():
         return int(text)
     if shape.type_name in ("boolean", "integer", "long"):
-        raise Refused("ValidationError", f"The argument {name!r} must be of the type {shape.type_name}, not {text!r}.")
+        message = f"The argument {name!r} must be of the type {shape.type_name}, not {text!r}."
+        raise ServiceError("ValidationError", message)
     return text
 
 

@@ -11,8 +11,8 @@ from cloudknot.local.directory.state import REGION
 from cloudknot.local.iam.requests import fields
 from cloudknot.local.iam.requests.calls import Call, read_call
 from cloudknot.local.iam.requests.objects import S3Request, deletes_several, read_s3_request
-from cloudknot.local.iam.requests.refusals import Refused
 from cloudknot.local.iam.signing import Request, SignedClaim
+from cloudknot.local.wsgi import ServiceError
 
 RECEIVED = "cloudknot.received"
 """The WSGI variable that holds the `Received`."""
@@ -51,17 +51,19 @@ def read_request(request: Request, claim: SignedClaim) -> Received:
 
     Raises
     ------
-    Refused
+    ServiceError
         The request has several readings, or its path does not fit the service.
     """
     service = claim.service
     if claim.region != REGION:
-        raise Refused("AuthorizationHeaderMalformed", f"The embedded cloud has the region {REGION} only.")
+        message = f"The embedded cloud has the region {REGION} only."
+        # S3's clients sign again for the named region.
+        raise ServiceError("AuthorizationHeaderMalformed", message, region=REGION if service == "s3" else "")
     if service == "s3":
         return Received(claim.access_key, service, read_s3_request(request, _deletion_list(request)))
     if service == OWN_SERVICE:
         if not _OWN_PATH.fullmatch(request.path):
-            raise Refused("AccessDenied", f"The embedded cloud has no route {request.path!r}.", 403)
+            raise ServiceError("AccessDenied", f"The embedded cloud has no route {request.path!r}.", 403)
         return Received(
             claim.access_key, service, OwnRoute(request.method, request.path, fields.unique(request.query_pairs))
         )
@@ -78,7 +80,7 @@ def _deletion_list(request: Request) -> bytes | None:
     if not deletes_several(request):
         return None
     if request.length > LONGEST_LIST:
-        raise Refused("MalformedXML", f"A list of keys has {LONGEST_LIST} bytes at most.")
+        raise ServiceError("MalformedXML", f"A list of keys has {LONGEST_LIST} bytes at most.")
     return _whole(request)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cloudknot.aws.sdk.service_models import operation_model
-from cloudknot.local.iam.requests.refusals import Refused
+from cloudknot.local.wsgi import ServiceError
 
 _NUMBERS = (int, float)
 _TYPES: Mapping[str, tuple[type, ...]] = {
@@ -33,7 +33,7 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
 def check_operation(service: str, operation: str) -> None:
     """Refuse an operation that the service does not have, also one in another spelling."""
     if operation_model(service, operation) is None:
-        raise Refused("InvalidAction", f"The service {service} has no operation {operation!r}.")
+        raise ServiceError("InvalidAction", f"The service {service} has no operation {operation!r}.")
 
 
 def check_object(service: str, operation: str, arguments: Mapping[str, Any]) -> None:
@@ -43,7 +43,7 @@ def check_object(service: str, operation: str, arguments: Mapping[str, Any]) -> 
     if shape is not None:
         _check(shape, arguments, operation)
     elif arguments:
-        raise Refused("ValidationException", f"{operation} has no arguments.")
+        raise ServiceError("ValidationException", f"{operation} has no arguments.")
 
 
 def _check(shape: Any, value: object, place: str) -> None:
@@ -51,7 +51,7 @@ def _check(shape: Any, value: object, place: str) -> None:
     types = _TYPES[shape.type_name]
     # In Python, a bool is an int.
     if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
-        raise Refused("SerializationException", f"{place} must be a {shape.type_name}.")
+        raise ServiceError("SerializationException", f"{place} must be a {shape.type_name}.")
     if isinstance(value, list):
         for item in value:
             _check(shape.member, item, place)
@@ -64,5 +64,5 @@ def _check(shape: Any, value: object, place: str) -> None:
             }
         for name, item in value.items():
             if name not in members:
-                raise Refused("ValidationException", f"{place} has no member {name!r}.")
+                raise ServiceError("ValidationException", f"{place} has no member {name!r}.")
             _check(members[name], item, f"{place}.{name}")

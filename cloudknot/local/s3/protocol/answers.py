@@ -14,7 +14,7 @@ from wsgiref.types import StartResponse
 from xml.sax.saxutils import escape
 
 from cloudknot.local.s3.errors import S3Error
-from cloudknot.local.wsgi import STATUSES, FileBody
+from cloudknot.local.wsgi import STATUSES, FileBody, ServiceError
 
 NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 _DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
@@ -66,13 +66,15 @@ def text_reply(body: str, headers: Iterable[tuple[str, str]] = ()) -> Reply:
     return Reply(200, [("Content-Type", "application/xml"), *headers], body.encode())
 
 
-def error_reply(error: S3Error, resource: str) -> Reply:
+def error_reply(error: ServiceError, resource: str) -> Reply:
     """Return the answer to a request that S3 refuses."""
-    place = escaped(error.resource or resource)
-    content = f"<Code>{error.code}</Code><Message>{escaped(error.message)}</Message><Resource>{place}</Resource>"
     headers = [("Content-Type", "application/xml")]
-    if error.marker:
+    # Other errors appear while a body arrives that is not the signed one.
+    if isinstance(error, S3Error) and error.resource:
+        resource = error.resource
+    if isinstance(error, S3Error) and error.marker:
         headers += [("x-amz-delete-marker", "true"), ("x-amz-version-id", error.marker)]
+    content = "".join(elements({"Code": error.code, "Message": error, "Resource": resource}))
     return Reply(error.status, headers, f"{_DECLARATION}<Error>{content}</Error>".encode())
 
 

@@ -28,7 +28,7 @@ class Incoming:
     Parameters
     ----------
     environ : WSGI variables
-        ``wsgi.input`` raises `Refused` at the end of a body that is not the signed one.
+        ``wsgi.input`` raises `ServiceError` at the end of a body that is not the signed one.
 
     Attributes
     ----------

@@ -10,7 +10,6 @@ from botocore.awsrequest import AWSRequest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloudknot.local.iam.requests.refusals import Refused
 from cloudknot.local.iam.signed_bodies import check_body, signed_body
 from cloudknot.local.iam.signing import (
     DIGEST,
@@ -21,6 +20,7 @@ from cloudknot.local.iam.signing import (
     sign,
     signature_error,
 )
+from cloudknot.local.wsgi import ServiceError
 
 KEY = AccessKey("AKIATEST", "secret")
 URL = "http://127.0.0.1:1234/bucket/a%20b%2F%C3%BC..//c?x=1&list-type=2"
@@ -45,8 +45,8 @@ def verify(request, key, time):
         if code is None and DIGEST in request.headers:
             check_body(request, claim)
             signed_body(request, claim, key, request.body).read()
-    except Refused as error:
-        return error.refusal.code
+    except ServiceError as error:
+        return error.code
     return code
 
 
