@@ -73,6 +73,8 @@ class ObjectVersion:
         The data of a small object. Empty in listings.
     extents : tuple of Extent
         The data of a larger object. Empty in listings.
+    is_versioned : bool
+        Whether the bucket keeps versions, or did. Answers then name the version, also ``"null"``. False in listings.
     """
 
     bucket: str
@@ -88,6 +90,7 @@ class ObjectVersion:
     row: int = 0
     content: bytes | None = field(default=None, repr=False)
     extents: tuple[Extent, ...] = field(default=(), repr=False)
+    is_versioned: bool = False
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from cloudknot.local.s3.protocol.documents import malformed, parsed
 from cloudknot.local.s3.protocol.incoming import Incoming, new_etag
 from cloudknot.local.s3.protocol.objects import Objects, copy_result
 from cloudknot.local.s3.protocol.properties import (
+    SOURCE_VERSION,
     checksum_members,
     encryption_headers,
     stored_properties,
@@ -158,8 +159,8 @@ class Multipart:
         start, end = copied_span(request.headers.get("x-amz-copy-source-range"), source.size)
         checksum = self._objects.checksum(asked, source, (start, end)) if asked else None
         part = self._store.copy_part(upload, number, source, start, end, new_etag(1), checksum)
-        headers = [("x-amz-copy-source-version-id", source.version)] if source.version != "null" else []
-        return xml_reply("CopyPartResult", copy_result(part.etag, part.modified, part.checksum), headers)
+        content = copy_result(part.etag, part.modified, part.checksum)
+        return xml_reply("CopyPartResult", content, version_headers(source, SOURCE_VERSION))
 
     def _upload(self, request: S3Request) -> MultipartUpload:
         return self._store.upload(request.bucket, request.key, request.query["uploadId"])

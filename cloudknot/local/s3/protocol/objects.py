@@ -15,6 +15,7 @@ from cloudknot.local.s3.protocol.incoming import LARGEST_UPLOAD, Incoming
 from cloudknot.local.s3.protocol.properties import (
     COPY_HEADERS,
     MOST_TAGS,
+    SOURCE_VERSION,
     check_acl,
     checksum_headers,
     checksum_members,
@@ -169,8 +170,7 @@ class Objects:
         properties = replace(_copied(request, source, given), checksum=self._copied_checksum(request, source))
         condition = write_condition(request.headers)
         version = self._store.copy(source, request.bucket, request.key, properties, condition)
-        headers = version_headers(version) + encryption_headers(properties)
-        headers += [("x-amz-copy-source-version-id", source.version)] if source.version != "null" else []
+        headers = version_headers(version) + version_headers(source, SOURCE_VERSION) + encryption_headers(properties)
         return xml_reply("CopyObjectResult", copy_result(version.etag, version.modified, properties.checksum), headers)
 
     def _copied_checksum(self, request: S3Request, source: ObjectVersion) -> Checksum | None:

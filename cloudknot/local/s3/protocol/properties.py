@@ -14,6 +14,7 @@ from cloudknot.local.s3.protocol.documents import checked_tags, parsed
 from cloudknot.local.s3.records import ObjectVersion, Properties
 
 METADATA = "x-amz-meta-"
+SOURCE_VERSION = "x-amz-copy-source-version-id"
 DEFAULT_TYPE = "binary/octet-stream"
 MOST_TAGS = 10
 _LONGEST_METADATA = 2048
@@ -118,9 +119,9 @@ def object_headers(version: ObjectVersion, query: Mapping[str, str] | None = Non
     return found
 
 
-def version_headers(version: ObjectVersion) -> list[tuple[str, str]]:
-    """Return the header that names a version, if its bucket keeps versions."""
-    return [("x-amz-version-id", version.version)] if version.version != "null" else []
+def version_headers(version: ObjectVersion, name: str = "x-amz-version-id") -> list[tuple[str, str]]:
+    """Return the header that names a version, if its bucket keeps versions or did."""
+    return [(name, version.version)] if version.is_versioned else []
 
 
 def checksum_headers(checksum: Checksum | None) -> list[tuple[str, str]]:

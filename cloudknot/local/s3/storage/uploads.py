@@ -113,9 +113,9 @@ def completed(
 ) -> ObjectVersion | None:
     """Return the version that an earlier completion of an upload with the same parts made, or None."""
     statement = f"SELECT {COMPLETION} FROM completions WHERE name = ? AND bucket = ? AND key = ? AND chosen = ?"
-    values = (name, bucket_named(connection, bucket).row, key, json.dumps(chosen))
-    row = connection.execute(statement, values).fetchone()
-    return completion_of(bucket, row) if row else None
+    place = bucket_named(connection, bucket)
+    row = connection.execute(statement, (name, place.row, key, json.dumps(chosen))).fetchone()
+    return replace(completion_of(bucket, row), is_versioned=bool(place.versioning)) if row else None
 
 
 def forget_completions(connection: sqlite3.Connection, before: float) -> None:

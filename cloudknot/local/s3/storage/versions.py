@@ -48,14 +48,16 @@ def find(connection: sqlite3.Connection, bucket: str, key: str, version: str | N
         # Only now: a request for an object that is there needs no second query.
         bucket_named(connection, bucket)
         raise S3Error("NoSuchVersion" if version else "NoSuchKey", key)
-    found = version_of(bucket, row)
+    found = replace(version_of(bucket, row[1:]), is_versioned=bool(row[0]))
     if found.is_delete_marker:
         raise S3Error("MethodNotAllowed" if version else "NoSuchKey", key, marker=found.version)
     return found
 
 
 def _row(connection: sqlite3.Connection, bucket: str, key: str, version: str | None) -> tuple[object, ...] | None:
-    statement = f"SELECT {WHOLE} FROM versions WHERE bucket = (SELECT id FROM buckets WHERE name = ?) AND key = ? "
+    """Return the row of a version, behind the versioning of its bucket."""
+    place = "(SELECT id AS place, versioning FROM buckets WHERE name = ?)"
+    statement = f"SELECT versioning, {WHOLE} FROM versions, {place} WHERE bucket = place AND key = ? "
     if version is None:
         query = connection.execute(statement + "ORDER BY id DESC LIMIT 1", (bucket, key))
     elif version == NULL:
@@ -77,7 +79,7 @@ def insert(connection: sqlite3.Connection, new: ObjectVersion, condition: Condit
     freed = _make_way(connection, bucket, new.key, latest)
     version = secrets.token_urlsafe(24) if bucket.versioning == "Enabled" else NULL
     row = _add(connection, bucket, new, version)
-    return replace(new, version=version, row=row), freed
+    return replace(new, version=version, row=row, is_versioned=bool(bucket.versioning)), freed
 
 
 def delete(

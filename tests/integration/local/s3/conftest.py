@@ -8,11 +8,11 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 
-def client_of(cloud, endpoint_url="", **choices):
+def client_of(cloud, endpoint_url="", region="us-east-1", **choices):
     """Return boto3's client of a cloud's S3, without the checks that cloudknot adds to its own clients."""
     config = Config(s3={"addressing_style": "path"}, retries={"max_attempts": 0}, **choices)
     key = cloud.door.session().get_credentials()
-    session = boto3.Session(key.access_key, key.secret_key, region_name="us-east-1")
+    session = boto3.Session(key.access_key, key.secret_key, region_name=region)
     return session.client("s3", endpoint_url=endpoint_url or cloud.endpoint_url, config=config)
 
 

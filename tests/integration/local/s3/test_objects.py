@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.integration.local.s3.conftest import code, new_bucket
+from tests.integration.local.s3.conftest import client_of, code, new_bucket
 
 PART = 5 * 1024 * 1024
 
@@ -281,6 +281,28 @@ class TestCopies:
 
 
 class TestVersions:
+    def test_suspended_bucket_names_the_null_version(self, plain):
+        where = {"Bucket": new_bucket(plain), "Key": "k"}
+        assert "VersionId" not in plain.put_object(**where, Body=b"0")
+        status = {"Bucket": where["Bucket"], "VersioningConfiguration": {"Status": "Suspended"}}
+        plain.put_bucket_versioning(**status)
+        # Also for an object that was stored before.
+        assert plain.head_object(**where)["VersionId"] == "null"
+        assert plain.put_object(**where, Body=b"1")["VersionId"] == "null"
+        assert plain.get_object(**where, VersionId="null")["VersionId"] == "null"
+        copy = plain.copy_object(Bucket=where["Bucket"], Key="copy", CopySource=where)
+        assert copy["VersionId"] == copy["CopySourceVersionId"] == "null"
+        upload = {**where, "UploadId": plain.create_multipart_upload(**where)["UploadId"]}
+        part = plain.upload_part_copy(**upload, PartNumber=1, CopySource=where)
+        assert part["CopySourceVersionId"] == "null"
+        parts = {"Parts": [{"PartNumber": 1, "ETag": part["CopyPartResult"]["ETag"]}]}
+        # The second answer is that of a repeated request.
+        for _ in range(2):
+            assert plain.complete_multipart_upload(**upload, MultipartUpload=parts)["VersionId"] == "null"
+        assert plain.get_object_tagging(**where)["VersionId"] == "null"
+        deleted = plain.delete_object(**where)
+        assert (deleted["DeleteMarker"], deleted["VersionId"]) == (True, "null")
+
     def test_delete_marker_hides_object(self, plain, versioned):
         where = {"Bucket": versioned, "Key": "hidden"}
         first = plain.put_object(**where, Body=b"1")["VersionId"]
@@ -392,6 +414,18 @@ class TestRefusals:
 
 
 class TestBuckets:
+    @pytest.mark.parametrize("region", ["eu-west-1", "US"])
+    def test_client_of_another_region_is_sent_to_the_right_one(self, embedded, bucket, region):
+        elsewhere = client_of(embedded, region=region)
+        # The first answer to HEAD names the region in a header, as it has no body. Other answers name it there, too.
+        assert elsewhere.head_bucket(Bucket=bucket)["BucketRegion"] == "us-east-1"
+        elsewhere = client_of(embedded, region=region)
+        assert elsewhere.list_objects_v2(Bucket=bucket)["Name"] == bucket
+        with pytest.raises(ClientError) as caught:
+            elsewhere.list_buckets()
+        assert caught.value.response["Error"]["Code"] == "AuthorizationHeaderMalformed"
+        assert caught.value.response["Error"]["Region"] == "us-east-1"
+
     def test_bucket_with_objects_is_not_deleted(self, plain):
         name = new_bucket(plain)
         plain.put_object(Bucket=name, Key="k", Body=b"")

@@ -63,7 +63,7 @@ class TestS3cmd:
         settings = tmp_path / "s3cfg"
         settings.write_text(
             f"[default]\naccess_key = {key.access_key}\nsecret_key = {key.secret_key}\nhost_base = {host}\n"
-            f"host_bucket = {host}\nuse_https = False\nbucket_location = us-east-1\nmultipart_chunk_size_mb = 5\n",
+            f"host_bucket = {host}\nuse_https = False\nmultipart_chunk_size_mb = 5\n",
             encoding="utf-8",
         )
         return lambda *command: run("s3cmd", "-c", settings, "--no-progress", *command, HOME=str(tmp_path))
