@@ -24,7 +24,7 @@ from cloudknot.errors import (
     ResourceDoesNotExistException,
     ResourceExistsException,
 )
-from cloudknot.worker.s3.retries import code_of, is_failed_renewal
+from cloudknot.worker.s3.retries import bug_of, code_of, is_failed_renewal
 
 RENEW_CREDENTIALS = (
     "Jobs that are already submitted keep running. Renew your credentials (for example with `aws sso login`), test "
@@ -171,6 +171,8 @@ def translate(
     from cloudknot.worker.s3.answers import WrongAnswer
 
     if isinstance(error, exceptions.ClientError):
+        if bug := bug_of(error):
+            return CloudError(f"{operation} failed. {bug}", code=code_of(error), operation=operation)
         answer = {**error.response.get("Error", {}), "Code": code_of(error)}
         return _translate_answer(answer, operation, region, endpoint, place)
     if isinstance(error, WrongAnswer):

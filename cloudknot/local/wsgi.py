@@ -149,13 +149,18 @@ def send_json(
 
 
 def refuse(
-    environ: WSGIEnvironment, start_response: StartResponse, service: str, error: ServiceError
+    environ: WSGIEnvironment,
+    start_response: StartResponse,
+    service: str,
+    error: ServiceError,
+    headers: Iterable[tuple[str, str]] = (),
 ) -> Iterable[bytes]:
     """Answer a request with an error, in the format of its service."""
     content_type, content = error_body(service, error)
     # The header is for answers to HEAD.
     regions = [("x-amz-bucket-region", error.region)] if error.region else []
-    body = send(start_response, content, content_type, error.status, [("x-amzn-ErrorType", error.code), *regions])
+    all_headers = [("x-amzn-ErrorType", error.code), *regions, *headers]
+    body = send(start_response, content, content_type, error.status, all_headers)
     # An answer to HEAD has no body: the client would take its bytes for the start of the next answer.
     return [] if environ["REQUEST_METHOD"] == "HEAD" else body
 

@@ -147,6 +147,11 @@ def send_page(exchange: Exchange) -> Iterable[bytes]:
     return [] if exchange.environ["REQUEST_METHOD"] == "HEAD" else [PAGE]
 
 
+def fail(exchange: Exchange) -> Iterable[bytes]:
+    """Raise an exception in place of an answer to a request, which has no effect."""
+    raise KeyError(exchange.service)
+
+
 SPOILS: Mapping[str, Callable[[Exchange], Iterable[bytes]]] = {
     "dropped": drop,
     "reset": reset,
@@ -154,5 +159,6 @@ SPOILS: Mapping[str, Callable[[Exchange], Iterable[bytes]]] = {
     "missing": remove_member,
     "misplaced": misplace,
     "pages": send_page,
+    "bugs": fail,
 }
 """By the rate of `Faults`."""

@@ -9,7 +9,7 @@ from typing import Any
 from cloudknot.errors import refuse
 from cloudknot.local.batch.records import EXITED, HOST_LOST, NOT_STARTED
 
-RATES = ("errors", "dropped", "reset", "slow", "truncated", "missing", "misplaced", "pages", "throttled")
+RATES = ("errors", "dropped", "reset", "slow", "truncated", "missing", "misplaced", "pages", "bugs", "throttled")
 
 
 @dataclass(frozen=True)
@@ -127,6 +127,8 @@ class Faults:
         Rate of requests that take effect, and get the answer to another operation.
     pages : float
         Rate of requests that get a login page with HTTP status 200 in HTML, and have no effect.
+    bugs : float
+        Rate of requests in which the server's code raises an exception, and which have no effect.
     services : tuple of str
         Services that the rates above apply to, by their names in signatures. Default: S3.
     only : str
@@ -157,6 +159,7 @@ class Faults:
     missing: float = 0.0
     misplaced: float = 0.0
     pages: float = 0.0
+    bugs: float = 0.0
     services: tuple[str, ...] = ("s3",)
     only: str = ""
     limit: int | None = None

@@ -48,6 +48,7 @@ from cloudknot.local.directory.state import (
     Identity,
     claim,
     locked,
+    log_file,
     server_lock,
     state_file,
     write_state,
@@ -61,7 +62,7 @@ from cloudknot.local.s3.store import ObjectStore
 from cloudknot.local.server.access_control import AccessControl, new_key
 from cloudknot.local.server.application import Application
 from cloudknot.local.server.dispatch import Dispatch
-from cloudknot.local.server.full_disk_answers import FullDiskAnswers
+from cloudknot.local.server.failures import Failures
 from cloudknot.local.server.http.server import http_server
 from cloudknot.local.server.logs import store as log_store
 from cloudknot.local.server.logs.api import Logs
@@ -212,7 +213,7 @@ class Server:
             self._constant_status(),
             _terminate,
         )
-        self._answers = FullDiskAnswers(application, self._disk)
+        self._answers = Failures(application, self._disk, log_file(options.directory))
 
     def _kept_key(self) -> AccessKey:
         """Return the owner's key of this directory, so that open sessions can go on after a restart."""
@@ -274,6 +275,7 @@ class Server:
             self._builds.close()
             # After the jobs, so that it ships the rest of their output.
             self._shipper.close()
+            self._answers.end()
             self._log_store.close()
             self._log_database.close()
             self._jobs.close()

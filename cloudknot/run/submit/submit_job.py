@@ -19,7 +19,7 @@ from cloudknot.aws import batch
 from cloudknot.deploy.job_definition import ATTEMPTS, RULES_FOR_SEVERAL
 from cloudknot.errors import CloudError, CloudknotError, ResourceDoesNotExistException, StoredDataError
 from cloudknot.run.submit.stored_documents import get_record
-from cloudknot.worker.s3.retries import trouble_of
+from cloudknot.worker.s3.retries import Trouble, trouble_of
 from cloudknot.worker.wire.container import CHILD_VARIABLE, COMMAND, MANIFEST_VARIABLE
 from cloudknot.worker.wire.documents import to_document
 from cloudknot.worker.wire.keys import RunKeys
@@ -154,8 +154,12 @@ def _may_have_succeeded(error: CloudknotError) -> bool:
     """Return whether the failed call may have made a job: the answer was lost, or says nothing about it."""
     if not isinstance(error, CloudError):
         return False
-    trouble = trouble_of(error.__context__) if error.__context__ else None
+    trouble = _trouble_behind(error)
     return trouble.may_be_done if trouble is not None else not error.code
+
+
+def _trouble_behind(error: CloudknotError) -> Trouble | None:
+    return trouble_of(error.__context__) if error.__context__ else None
 
 
 def end_jobs(cloud: Cloud, submission: Submission, job_ids: Iterable[str | None], reason: str) -> None:
@@ -176,7 +180,8 @@ def _submit_one(
             job_id = _submit_job(cloud, submission, request)
         except CloudknotError as error:
             is_unanswered = _may_have_succeeded(error)
-            if pause is None or not (is_unanswered or _is_temporary(error)):
+            is_worth_a_try = (is_unanswered or _is_temporary(error)) and _trouble_behind(error) is not Trouble.BUG
+            if pause is None or not is_worth_a_try:
                 if unanswered and not is_unanswered:
                     # The refusal is of this try. An earlier try may have made a job.
                     raise _unknown_submission(unanswered[0], error) from error

@@ -18,7 +18,7 @@ from .limits import CONNECT_TIMEOUT, READ_TIMEOUT
 from .owners import BucketOwners
 from .plain_requests import WORKER_AGENT, ListedPage, PlainRequests
 from .range_file import AnswerBody, RangeFile, Span, span_of
-from .retries import NO_RETRIES, PRECONDITION_FAILED, Persistence, code_of, is_botocore_error, trouble_of
+from .retries import NO_RETRIES, PRECONDITION_FAILED, Persistence, Trouble, code_of, is_botocore_error, trouble_of
 from .server import server_of_client, server_of_variables
 
 if TYPE_CHECKING:
@@ -59,7 +59,8 @@ def _persist(call: Callable[[], T]) -> T:
     try:
         return _patience.call(call)
     except Exception as error:
-        if trouble_of(error) is None:
+        # Another attempt of the job would meet a bug again.
+        if trouble_of(error) in (None, Trouble.BUG):
             raise
         raise Unreachable(f"A request to S3 failed for {PATIENCE:.0f} seconds: {error}") from error
 

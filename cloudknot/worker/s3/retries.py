@@ -25,6 +25,10 @@ NO_RETRIES: _RetryDict = {"mode": "standard", "total_max_attempts": 1}
 """Turns botocore's own retries off, for ``Config(retries=...)``."""
 PRECONDITION_FAILED = "PreconditionFailed"
 """S3's code for a conditional write to a key that exists (HTTP 412)."""
+BUG_HEADER = "x-cloudknot-bug"
+"""The header by which the embedded cloud marks a failure of its own code. It has the message."""
+REPEATED_BUGS = 2
+"""Repetitions of a call that meets a bug. A bug may show at some moments only, such as two calls at a time."""
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 3.0
 """Seconds."""
@@ -56,6 +60,7 @@ class Trouble(Enum):
 
     REFUSED = "AWS asked to come back later: nothing was done"
     UNANSWERED = "no answer, or an unclear one: it may have been done"
+    BUG = "the embedded cloud failed because of a bug in it: it may have been done"
     WRONG_ANSWER = "another server than AWS's answered, or AWS's answer was changed on its way: it may have been done"
     NO_CONNECTION = "no server was reached: nothing was done"
     INSECURE = "TLS failed, at the start or later: it may have been done"
@@ -64,7 +69,7 @@ class Trouble(Enum):
     @property
     def may_be_done(self) -> bool:
         """Whether AWS may have carried out the call."""
-        return self in (Trouble.UNANSWERED, Trouble.WRONG_ANSWER, Trouble.INSECURE)
+        return self not in (Trouble.REFUSED, Trouble.NO_CONNECTION, Trouble.NO_CREDENTIALS)
 
 
 def trouble_of(error: BaseException) -> Trouble | None:
@@ -110,6 +115,11 @@ def code_of(error: BaseException) -> str:
     return str(getattr(error, "code", "") or response.get("Error", {}).get("Code", ""))
 
 
+def bug_of(error: ClientError) -> str:
+    """Return the embedded cloud's message about a bug in it; empty for any other answer."""
+    return str(error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get(BUG_HEADER, ""))
+
+
 def is_failed_renewal(error: BaseException) -> bool:
     """Return whether renewed credentials had expired as well."""
     # botocore raises a bare RuntimeError for this, so only the text identifies it.
@@ -119,6 +129,8 @@ def is_failed_renewal(error: BaseException) -> bool:
 def _trouble_of_answer(error: ClientError) -> Trouble | None:
     # Codes and statuses: AWS General Reference, "Error retries", and "Common errors" of each service.
     code, status = code_of(error), error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    if bug_of(error):
+        return Trouble.BUG
     if code in _THROTTLED or status == 429:
         return Trouble.REFUSED
     if code in _EXPIRED:
@@ -141,7 +153,7 @@ class Persistence:
 
     Notes
     -----
-    Pauses double from `FIRST_PAUSE` to `LONGEST_PAUSE`.
+    Pauses double from `FIRST_PAUSE` to `LONGEST_PAUSE`. A call that meets a bug is repeated `REPEATED_BUGS` times.
     """
 
     limit: float
@@ -156,13 +168,16 @@ class Persistence:
         Raises the last error unchanged. With ``repeatable=False``, repeats only a call that AWS cannot have carried
         out.
         """
-        begun = None
+        begun, bugs = None, 0
         for pause in self._pauses():
             try:
                 return attempt()
             except Exception as error:
                 trouble = trouble_of(error)
                 if trouble is None or (trouble.may_be_done and not repeatable):
+                    raise
+                bugs += trouble is Trouble.BUG
+                if bugs > REPEATED_BUGS:
                     raise
                 now = self.clock()
                 begun = now if begun is None else begun

@@ -8,6 +8,7 @@ from cloudknot.aws.error_table import translate, translate_creation
 from cloudknot.aws.permissions.managed_policies import policy_arns
 from cloudknot.aws.permissions.policies import Scope, policy
 from cloudknot.worker.s3.answers import WrongAnswer
+from cloudknot.worker.s3.retries import BUG_HEADER
 from tests.integration.messages.catalogue import Area, World
 
 AREA = Area("AWS")
@@ -56,6 +57,16 @@ def requests_without_answer(world: World) -> list[Exception]:
         translate(exceptions.IncompleteReadError(actual_bytes=10, expected_bytes=1000), "batch:SubmitJob"),
         translate(WrongAnswer("it lacks jobId"), "batch:SubmitJob"),
     ]
+
+
+@AREA.case
+def bug_in_the_embedded_cloud(world: World) -> Exception:
+    text = (
+        "The embedded cloud failed because of a bug in it: KeyError in local/batch/engine.py, line 7. Try again. "
+        "If it happens again, file an issue with the traceback at the end of /tmp/cloud/server.log."
+    )
+    answer = {"Error": {"Code": "InternalError"}, "ResponseMetadata": {"HTTPHeaders": {BUG_HEADER: text}}}
+    return translate(exceptions.ClientError(answer, "x"), "s3:head_bucket")  # type: ignore[arg-type]
 
 
 @AREA.case
