@@ -12,7 +12,8 @@ help:
 	@echo "make test   run the checks, the unit and integration tests, and ten tests on Docker where there is an engine"
 	@echo "make test-more  run all other tests: faults, properties with fresh seeds, everything on Docker, large sizes"
 	@echo "make test-aws   check cloudknot on your AWS account (asks first, costs under a dollar); OPTIONS='--region ...'"
-	@echo "make bench  measure cloudknot beside its rivals, and write the tables and figures of docs/benchmarks.md"
+	@echo "make bench  measure cloudknot beside its rivals, and write the tables and figures of docs/benchmarks.md;"
+	@echo "            BENCH=--quick takes ten minutes"
 	@echo "make bench-imports  measure imports, maps and a second Knot"
 	@echo "make scale  count requests, bytes and memory of maps of SIZES='1 1000 100000 1000000' elements"
 	@echo "make large  count bytes and memory of large elements and objects, and of going through a million results"
@@ -76,6 +77,7 @@ docker-stop:
 
 bench: $(VENV)/.examples
 	$(BIN)/python -m tests.benchmarks.rivals --output docs/figures --page docs/benchmarks.md $(BENCH)
+	$(BIN)/python -m tests.benchmarks.cloud.object_store --size 512 --page docs/benchmarks.md
 
 bench-imports: $(VENV)/.test
 	$(BIN)/python -m tests.benchmarks

@@ -6,6 +6,7 @@ python -m tests.benchmarks.rivals --only cloudknot,stdlib --workload trivial
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import shutil
 import signal
@@ -24,18 +25,20 @@ from tests.benchmarks.rivals.plan import (
     CONTESTANTS,
     FULL,
     GROUPS,
-    QUICK,
     SINGLE,
+    TINY,
     Sizes,
     Turn,
     expected_jobs,
     science_turns,
     turns,
 )
-from tests.benchmarks.rivals.reporting.tables import insert, render
+from tests.benchmarks.rivals.reporting.tables import MARKERS, insert, linked, render
 from tests.benchmarks.rivals.results import Results
 
 RAW = "rivals.json"
+QUICK_SECONDS = 510
+"""Seconds of a quick run. The environments are made before."""
 JARS = ("/usr/share/java/jython.jar", "/usr/share/java/ij.jar")
 """The programs of the microscopy example. Its own module needs numpy, which this process does not."""
 
@@ -45,29 +48,34 @@ def main() -> None:
     if arguments.redraw:
         publish(Results.read(arguments.output / RAW), arguments.output, arguments.page)
         return
-    sizes = QUICK if arguments.quick else FULL
+    sizes = replace(FULL, science_rounds=1) if arguments.quick else TINY if arguments.tiny else FULL
     if arguments.rounds:
         sizes = replace(sizes, rounds=arguments.rounds, science_rounds=arguments.rounds)
     adopt_orphans()
     # An exception ends the processes of the running turn. The signal alone would leave them.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     contestants = [name for name in arguments.only if _installed(name)]
-    results = measure(possible(arguments.workload), contestants, sizes)
+    until = time.monotonic() + QUICK_SECONDS if arguments.quick else math.inf
+    results = measure(possible(arguments.workload), contestants, sizes, until)
     print(render(results))
     if arguments.output:
         publish(results, arguments.output, arguments.page)
 
 
-def measure(groups: list[str], contestants: list[str], sizes: Sizes) -> Results:
-    """Run all turns, and check all results."""
+def measure(groups: list[str], contestants: list[str], sizes: Sizes, until: float = math.inf) -> Results:
+    """Run all turns, and check all results. No round begins that would end after the time ``until``."""
     results = Results(sizes)
     planned, science = list(turns(groups, contestants, sizes)), list(science_turns(groups, contestants, sizes))
     results.expect(_run(Turn("serial", "serial", SINGLE, expected_jobs([*planned, *science]), 1)))
-    for _ in range(sizes.rounds):
-        for turn in planned:
-            results.add(_run(turn))
     for outcome in _take_turns(science, sizes.science_rounds):
         results.add(outcome)
+    rounds, seconds = 0, 0.0
+    while planned and rounds < sizes.rounds and (not rounds or time.monotonic() + seconds < until):
+        start = time.monotonic()
+        for turn in planned:
+            results.add(_run(turn))
+        rounds, seconds = rounds + 1, time.monotonic() - start
+    results.sizes = replace(sizes, rounds=rounds or sizes.rounds)
     return results
 
 
@@ -96,7 +104,7 @@ def publish(results: Results, output: Path, page: Path | None) -> None:
     results.write(output / RAW)
     draw(results, output)
     if page:
-        insert(page, render(results), output)
+        insert(page, linked(render(results), page, output), MARKERS)
     else:
         (output / "rivals.md").write_text(render(results))
 
@@ -144,7 +152,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", type=_names(CONTESTANTS), default=CONTESTANTS, help="contestants, with commas")
     parser.add_argument("--workload", type=_names(GROUPS), default=GROUPS, help=f"of {', '.join(GROUPS)}")
     parser.add_argument("--rounds", type=int)
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, one round")
+    parser.add_argument(
+        "--quick", action="store_true", help="usual sizes, and the rounds that 8.5 minutes have room for"
+    )
+    parser.add_argument("--tiny", action="store_true", help="tiny sizes, one round: a test of the benchmark")
     parser.add_argument("--output", type=Path, help="folder for rivals.json and the figures")
     parser.add_argument("--page", type=Path, help="page for the tables, else rivals.md in the output folder")
     parser.add_argument("--redraw", action="store_true", help="measure nothing: read rivals.json of the output folder")

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
 import venv
+from collections.abc import Mapping
 from pathlib import Path
 
 from filelock import FileLock
 from uv import find_uv_bin
 
+from cloudknot.program.packages.indexes import Indexes
+
 REQUIREMENTS = Path(__file__).parent / "requirements"
 SCIENCE = "science"
 """The environment with the libraries of the workloads. All contestants import them from there: the same builds."""
+ANY_INDEX = {"UV_INDEX_STRATEGY": "unsafe-best-match"}
+"""Variables of the other environments: the index that has the version. Knots take the first one with the package."""
 WITHOUT_PACKAGES = ("serial", "stdlib", "forkserver")
 
 
@@ -51,28 +57,38 @@ def _lines(name: str) -> str:
 
 def _made(name: str, requirements: str) -> Path:
     """Return the environment with these requirements. Make it if needed."""
-    recipe = repr((name, requirements, sys.version))
+    # Knots have the same indexes, so they find the versions of the workloads' environment.
+    recipe = repr((name, requirements, sys.version, Indexes.of_settings().addresses()))
     environment = folder() / f"{name}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
     environment.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{environment}.lock"):
         if not (environment / "complete").exists():
             print(f"installing {name} into {environment}", file=sys.stderr, flush=True)
-            _install(environment, requirements)
+            _install(environment, requirements, {} if name == SCIENCE else ANY_INDEX)
             (environment / "complete").touch()
     return environment
 
 
-def _install(environment: Path, requirements: str) -> None:
+def _install(environment: Path, requirements: str, variables: Mapping[str, str]) -> None:
     venv.create(environment, clear=True, with_pip=True, symlinks=True)
-    if requirements:
-        python = environment / "bin" / "python"
-        # uv is several times faster than pip. Like pip, it compiles, so that the first measured import need not.
-        options = ["--quiet", "--compile-bytecode", "--python", python]
-        done = subprocess.run(
-            [find_uv_bin(), "pip", "install", *options, *requirements.split()], capture_output=True, text=True
-        )
-        if done.returncode:
-            raise NotInstallable(done.stderr)
+    if not requirements:
+        return
+    failure = _run_uv(environment, requirements, variables)
+    if failure and "==" in requirements:
+        print(f"An index lacks a version, so others are taken. {failure}", file=sys.stderr, flush=True)
+        failure = _run_uv(environment, re.sub("==.*", "", requirements), variables)
+    if failure:
+        raise NotInstallable(failure)
+
+
+def _run_uv(environment: Path, requirements: str, variables: Mapping[str, str]) -> str:
+    """Install requirements. Return uv's error, or an empty text."""
+    # uv is several times faster than pip. Like pip, it compiles, so that the first measured import need not.
+    command = [find_uv_bin(), "pip", "install", "--quiet", "--compile-bytecode"]
+    command += ["--python", str(environment / "bin" / "python"), *requirements.split()]
+    variables = {**os.environ, **Indexes.of_settings().environment(), **variables}
+    done = subprocess.run(command, capture_output=True, text=True, env=variables)
+    return done.stderr if done.returncode else ""
 
 
 def _import_from(environment: Path, science: Path) -> None:

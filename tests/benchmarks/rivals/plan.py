@@ -72,6 +72,7 @@ class Sizes:
     microscopy: int
     small: bool
     rounds: int
+    """The most rounds, and in results the rounds that were measured."""
     science_rounds: int
     """Rounds of the work of seconds. Their sessions stay, so that the libraries take turns at each map."""
 
@@ -99,7 +100,7 @@ _COUNTS = {
     "microscopy": 4,
 }
 FULL = Sizes(**_COUNTS, small=False, rounds=3, science_rounds=4)
-_QUICK_COUNTS = {
+_TINY_COUNTS = {
     "few": 20,
     "many": 1000,
     "single": 20,
@@ -112,7 +113,7 @@ _QUICK_COUNTS = {
     "mri": 2,
     "microscopy": 2,
 }
-QUICK = Sizes(**_QUICK_COUNTS, small=True, rounds=1, science_rounds=1)
+TINY = Sizes(**_TINY_COUNTS, small=True, rounds=1, science_rounds=1)
 
 WITH_NUMPY = ("arrays", "heat", "mri", "microscopy")
 """The workloads whose elements need the libraries of their environment."""

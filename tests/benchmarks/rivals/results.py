@@ -137,7 +137,8 @@ class Results:
     def read(cls, path: Path) -> Results:
         """Read figures that `write` wrote."""
         stored = json.loads(path.read_text())
-        results = cls(Sizes(**stored["sizes"][0]))
+        # Work that a later version added was not measured.
+        results = cls(Sizes(**{**dict.fromkeys(Sizes.__dataclass_fields__, 0), **stored["sizes"][0]}))
         results.machine = Machine(**stored["machine"][0])
         results.versions, results.calls = stored["versions"][0], stored["calls"][0]
         results.starts = [Start(**start) for start in stored["starts"]]

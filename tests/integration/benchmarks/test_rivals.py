@@ -17,7 +17,7 @@ pytest.importorskip("matplotlib", reason="the benchmark draws with matplotlib, o
 
 from tests.benchmarks.rivals.__main__ import possible
 from tests.benchmarks.rivals.measuring.supervisor import End, Outcome, Start
-from tests.benchmarks.rivals.plan import CONTESTANTS, FRESH_SHARES, ONLY_FRESH, QUICK
+from tests.benchmarks.rivals.plan import CONTESTANTS, FRESH_SHARES, ONLY_FRESH, TINY
 from tests.benchmarks.rivals.reporting.tables import NAMES
 from tests.benchmarks.rivals.results import Results, WrongResult
 
@@ -28,9 +28,9 @@ pytestmark = [pytest.mark.examples, pytest.mark.timeout(1800)]
 
 @pytest.fixture(scope="module")
 def output(tmp_path_factory):
-    """Return the folder with the figures of a quick run. The test run's home is empty, so name the shared cache."""
+    """Return the folder with the figures of a tiny run. The test run's home is empty, so name the shared cache."""
     folder = tmp_path_factory.mktemp("rivals")
-    command = [sys.executable, "-m", "tests.benchmarks.rivals", "--quick", "--output", str(folder)]
+    command = [sys.executable, "-m", "tests.benchmarks.rivals", "--tiny", "--output", str(folder)]
     variables = {**os.environ, "XDG_CACHE_HOME": str(CACHE.parent)}
     done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -51,7 +51,7 @@ def test_contestant_has_right_results_and_rows(contestant, output, results):
     if contestant not in ONLY_FRESH:
         work |= {"pi", "heat", "mri"} | ({"microscopy"} if possible(["microscopy"]) else set())
     assert {m.workload for m in measured} == work
-    squares = {repr([x * x for x in range(count)]) for count in (QUICK.few, QUICK.many, QUICK.fresh)}
+    squares = {repr([x * x for x in range(count)]) for count in (TINY.few, TINY.many, TINY.fresh)}
     right = {hashlib.sha256(text.encode()).hexdigest() for text in squares}
     assert {m.digest for m in measured if m.workload == "trivial"} <= right
     serial = {(m.workload, m.digest) for m in results.serial}
@@ -85,7 +85,7 @@ def test_costs_are_measured(output, results):
 def test_wrong_result_fails_the_benchmark(results):
     right = next(m for m in results.measurements if m.workload == "trivial")
     start = Start(right.group, right.contestant, 1, 1)
-    again = Results(QUICK)
+    again = Results(TINY)
     again.serial = results.serial
     again.add(Outcome(start, (right,), End({}, {})))
     with pytest.raises(WrongResult):

@@ -1,5 +1,7 @@
 """The benchmark beside other libraries finds the best rival, and says whether a target is met."""
 
+import json
+
 from tests.benchmarks.rivals.contestants import CHUNKS, FRESH, SINGLE
 from tests.benchmarks.rivals.measuring.supervisor import End, Measurement, Outcome, Start
 from tests.benchmarks.rivals.plan import FULL
@@ -47,6 +49,27 @@ def test_elements_of_second_may_take_five_percent_more_than_best_rival():
         ((title, ours, best, _, met),) = verdicts(results)
         assert title.startswith("heat equation")
         assert (ours, best, met) == (f"{seconds} s", "ProcessPoolExecutor: 10 s", verdict)
+
+
+def test_bounds_are_numbers_for_cloudknot_alone():
+    results = results_with(
+        ("cloudknot", "fresh", "trivial", FRESH, FULL.fresh, 1.5),
+        ("cloudknot", "short", "short", FRESH, FULL.short, 0.65),
+        ("stdlib", "short", "short", SINGLE, FULL.short, 0.5),
+    )
+    text = render(results)
+    assert "| a trivial element in a process of its own | 5 ms | 6 ms | yes |" in text
+    assert "| overhead of 40 elements of 12 ms, one process for each | 0.15 s | 0.1 s | no |" in text
+
+
+def test_figures_from_before_a_workload_are_drawn_without_it(tmp_path):
+    results_with(("cloudknot", "trivial", "trivial", CHUNKS, 1000, 0.2)).write(tmp_path / "old.json")
+    old = json.loads((tmp_path / "old.json").read_text())
+    del old["sizes"][0]["arrays"], old["sizes"][0]["short"]
+    (tmp_path / "old.json").write_text(json.dumps(old))
+    text = render(Results.read(tmp_path / "old.json"))
+    assert "### Overhead of an element" in text
+    assert "arrays of 8 MB" not in text.partition("### Overhead of an element")[2]
 
 
 def test_target_without_measured_rival_has_no_verdict():

@@ -125,7 +125,7 @@ def _process(turn: Turn, scratch: str, errors: Any) -> Iterator[subprocess.Popen
 
 def _environment(turn: Turn, python: Path, scratch: str) -> dict[str, str]:
     """Return variables without settings of the user. Programs of the environment are found first."""
-    kept = ("PATH", "HOME", "LANG", "JAVA_HOME", "PIP_")
+    kept = ("PATH", "HOME", "LANG", "JAVA_HOME", "PIP_", "UV_", "SSL_CERT_FILE")
     variables = {name: value for name, value in os.environ.items() if name.startswith(kept)}
     examples = [ROOT / "examples" / name for name in ("heat_equation", "diffusion_mri", "microscopy")]
     return {

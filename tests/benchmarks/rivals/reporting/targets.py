@@ -12,6 +12,8 @@ from tests.benchmarks.rivals.results import Results, Spread
 
 ARRAYS_WITHIN = 2
 """The most time for arrays in and out, as a multiple of Dask's."""
+ELEMENT_MS, MAP_SECONDS = 6.0, 0.1
+"""The most time for a trivial element in a process of its own, and the most overhead of a map of short elements."""
 WITHIN = 1.05
 """The most time for elements of a second, as a multiple of the best rival's."""
 MS, MB = 1e3, 1e-6
@@ -42,6 +44,30 @@ class Target:
         best = min(medians, key=lambda name: medians[name])
         pairs = zip(results.find("cloudknot", *self.ours), results.find(best, *self.theirs(best)), strict=True)
         return ours.median, best, medians[best], Spread.of([self.cost(our) / self.cost(their) for our, their in pairs])
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A cost of cloudknot that must not exceed a number."""
+
+    title: str
+    unit: str
+    cost: float
+    most: float
+
+
+def bounds(results: Results) -> Iterator[Bound]:
+    """Yield the bounds of the work that was measured."""
+    sizes = results.sizes
+    count = sizes.fresh_count("cloudknot")
+    if fresh := results.spread(_element_milliseconds, "cloudknot", "fresh", "trivial", FRESH, count):
+        yield Bound("a trivial element in a process of its own", "ms", fresh.median, ELEMENT_MS)
+    pool = results.spread(lambda m: m.seconds, "stdlib", "short", "short", SINGLE, sizes.short)
+    for way, words in ((FRESH, "one process for each"), (CHUNKS, "4 chunks")):
+        ours = results.spread(lambda m: m.seconds, "cloudknot", "short", "short", way, sizes.short)
+        if ours and pool:
+            title = f"overhead of {sizes.short} elements of 12 ms, {words}"
+            yield Bound(title, "s", ours.median - pool.median, MAP_SECONDS)
 
 
 def targets(sizes: Sizes, contestants: Iterable[str]) -> Iterator[Target]:
