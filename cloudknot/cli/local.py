@@ -14,7 +14,8 @@ from cloudknot.cli.output import AS_JSON, confirm, echo_json
 from cloudknot.local.runners.choice import RUNNERS
 
 if TYPE_CHECKING:
-    from cloudknot.local import LocalCloud
+    from cloudknot.local import CloudStatus, LocalCloud
+    from cloudknot.local.session.usage import CloudUsage
 
 
 @click.group()
@@ -84,26 +85,70 @@ def status(directory: str | None, as_json: bool) -> None:
 
     cloud = LocalCloud(directory)
     state, usage = cloud.status(), cloud.usage()
+    condition = "running" if state else _condition(cloud)
     if as_json:
-        echo_json({**{name: getattr(state, name) for name in SHOWN}, **asdict(usage)} if state else None)
-        raise SystemExit(0 if state else 1)
-    if state is None:
-        click.echo("The embedded cloud is not running. Start it with `cloudknot local start`, or use it from Python.")
+        shown = {name: getattr(state, name, None) for name in SHOWN}
+        echo_json({"state": condition, "directory": str(cloud.directory), **shown, **asdict(usage)})
+    elif state is None:
+        click.echo(_explain(condition, cloud))
     else:
-        click.echo(f"The embedded cloud is running at {state.endpoint} (process {state.pid}, {state.vcpus} vCPUs).")
-        if state.registry is not None:
-            click.echo(f"Jobs run in containers. Their images are in the registry {state.registry}.")
-        click.echo(f"It started {_duration(state.uptime)} ago and was last used {_duration(state.idle)} ago.")
-        jobs = ", ".join(f"{number} {name}" for name, number in state.jobs.items() if number) or "none"
-        click.echo(f"Jobs: {jobs}.")
+        _show_running(state)
+    if condition != "missing" and not as_json:
+        _show_usage(cloud, usage)
+    # Exit code 1 lets a shell script test for a running cloud.
+    raise SystemExit(0 if state else 1)
+
+
+def _condition(cloud: LocalCloud) -> str:
+    """Return the condition of a cloud that does not answer: silent, stopped, ended (without a stop) or missing."""
+    from cloudknot.local.directory.state import MARKER, is_locked, read_state, server_lock
+
+    if is_locked(server_lock(cloud.directory)):
+        return "silent"
+    if not (cloud.directory / MARKER).exists():
+        return "missing"
+    return "ended" if read_state(cloud.directory) else "stopped"
+
+
+def _explain(condition: str, cloud: LocalCloud) -> str:
+    """Return the message about a cloud that does not answer."""
+    from cloudknot.local.directory.state import log_file
+    from cloudknot.local.options import local_command
+
+    start, stop = (f"`{local_command(name, cloud.directory)}`" for name in ("start", "stop"))
+    place = f"The embedded cloud in {cloud.directory}"
+    texts = {
+        "silent": f"{place} does not answer, but its process runs. It may be starting or busy. Try again. If it does "
+        f"not answer then, end it with {stop}.",
+        "missing": f"{_missing(cloud)} Create one with {start}, or use it from Python.",
+        "ended": f"{place} has ended by a crash, a reboot or a day without use. Its knots and results are kept, and "
+        f"jobs that ran are retried. Start it with {start}. An open session starts it by itself. "
+        f"See the end of {log_file(cloud.directory)} for the cause of a crash.",
+        "stopped": f"{place} is stopped. Its knots and results are kept. Start it with {start}.",
+    }
+    return texts[condition]
+
+
+def _missing(cloud: LocalCloud) -> str:
+    return f"There is no embedded cloud in {cloud.directory}."
+
+
+def _show_running(state: CloudStatus) -> None:
+    click.echo(f"The embedded cloud is running at {state.endpoint} (process {state.pid}, {state.vcpus} vCPUs).")
+    if state.registry is not None:
+        click.echo(f"Jobs run in containers. Their images are in the registry {state.registry}.")
+    click.echo(f"It started {_duration(state.uptime)} ago and was last used {_duration(state.idle)} ago.")
+    jobs = ", ".join(f"{number} {name}" for name, number in state.jobs.items() if number) or "none"
+    click.echo(f"Jobs: {jobs}.")
+
+
+def _show_usage(cloud: LocalCloud, usage: CloudUsage) -> None:
     sizes = {name: _size(size) for name, size in usage.disk.items()}
     sizes["results"] += f" ({_number(usage.objects, 'object')})"
     parts = ", ".join(f"{_DISK[name]} {size}" for name, size in sizes.items())
     click.echo(f"Disk: {parts}, in {cloud.directory}. {_size(usage.free)} are free.")
     if usage.memory:
         click.echo(f"Memory: server {_size(usage.memory['server'])}, jobs {_size(usage.memory['jobs'])}.")
-    # Exit code 1 lets a shell script test for a running cloud.
-    raise SystemExit(0 if state else 1)
 
 
 @local.command()
@@ -123,8 +168,14 @@ def stop(directory: str | None, yes: bool) -> None:
     if state and (live := sum(state.jobs.get(name, 0) for name in LIVE_STATES)):
         click.echo(f"{_number(live, 'job')} will end. {_them(live)} at the next start, as after the loss of a host.")
         confirm("Stop the embedded cloud?")
+    condition = _condition(cloud)
     if not cloud.stop():
-        click.echo("The embedded cloud was not running.")
+        texts = {
+            "missing": _missing(cloud),
+            "ended": f"The embedded cloud in {cloud.directory} had ended already, by a crash, a reboot or a day "
+            "without use. Open sessions do not start it again.",
+        }
+        click.echo(texts.get(condition, f"The embedded cloud in {cloud.directory} was not running."))
         return
     click.echo("The embedded cloud has stopped. Its knots, results and installed packages are kept.")
     click.echo(f"Start it again with `{local_command('start', directory)}`.")
@@ -142,6 +193,9 @@ def delete(directory: str | None, yes: bool) -> None:
     from cloudknot.local import LocalCloud
 
     cloud = LocalCloud(directory)
+    if _condition(cloud) == "missing":
+        click.echo(_missing(cloud))
+        return
     if not yes:
         for line in _losses(cloud):
             click.echo(line)
@@ -164,7 +218,8 @@ def _losses(cloud: LocalCloud) -> list[str]:
             losses.append(f"The results of {_number(maps, 'map')} of the knot {knot} will be deleted.")
     data = sum(usage.disk.values()) - usage.disk["images"]
     installed = f"{_size(usage.disk['images'])} of installed packages"
-    losses.append(f"Results, records and logs of {_size(data)} will be deleted, and {installed}.")
+    results = f"Results ({_number(usage.objects, 'object')}), records and logs of {_size(data)}"
+    losses.append(f"{results} will be deleted, and {installed}.")
     return losses
 
 
@@ -185,18 +240,23 @@ def prune(directory: str | None, days: float, runs: float | None, yes: bool) -> 
     With --runs, also deletes the inputs and results of runs that ended. Asks before it does so.
     """
     from cloudknot.local import LocalCloud
+    from cloudknot.local.session.cloud import left_as_found
 
     cloud = LocalCloud(directory)
-    if runs is not None:
-        _prune_runs(cloud, runs, yes)
-    pruned = cloud.prune(days)
+    with left_as_found(cloud):
+        if runs is not None and _condition(cloud) != "missing":
+            _prune_runs(cloud, runs, yes)
+        pruned = cloud.prune(days)
     click.echo(
         f"Removed {_number(pruned.environments, 'environment')} with installed packages and "
         f"{_number(pruned.images, 'image')}: {_size(pruned.freed)} freed."
     )
     if pruned.kept:
         reason = f"used within {days:g} days, or in use" if days else "in use"
-        click.echo(f"{_number(pruned.kept, 'environment')} ({_size(pruned.size)}) remain: {reason}.")
+        click.echo(
+            f"{_number(pruned.kept, 'environment')} ({_size(pruned.size)}) "
+            f"{'remains' if pruned.kept == 1 else 'remain'}: {reason}."
+        )
 
 
 def _prune_runs(cloud: LocalCloud, days: float, yes: bool) -> None:
@@ -207,7 +267,7 @@ def _prune_runs(cloud: LocalCloud, days: float, yes: bool) -> None:
 
     jobs = find_ended(cloud, datetime.now(UTC) - timedelta(days=days))
     if not jobs:
-        click.echo(f"No run older than {days:g} days has ended.")
+        click.echo(f"No run older than {days:g} {'day' if days == 1 else 'days'} has ended.")
         return
     for knot, runs in sorted(Counter(job.keys.knot for job in jobs).items()):
         click.echo(f"The inputs and results of {_number(runs, 'run')} of the knot {knot} will be deleted.")
@@ -258,7 +318,10 @@ def _number(number: int, noun: str) -> str:
 
 
 def _size(size: int) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+    for unit, name in ((1e9, "GB"), (1e6, "MB")):
+        if size >= unit:
+            return f"{size / unit:.1f} {name}" if size < 10 * unit or name == "GB" else f"{size / unit:.0f} {name}"
+    return f"{size / 1e3:.0f} kB"
 
 
 def _duration(seconds: float) -> str:

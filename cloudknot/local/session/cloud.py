@@ -9,6 +9,7 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -30,10 +31,13 @@ from cloudknot.local.directory.state import (
     CloudState,
     check_owner,
     delete_files,
+    is_locked,
     locked,
     read_state,
     server_lock,
+    state_file,
     usable,
+    write_state,
 )
 from cloudknot.local.options import (
     DIRECTORY_VARIABLE,
@@ -327,6 +331,11 @@ class LocalCloud(Cloud):
                     f"End its {process}{command}."
                 )
             time.sleep(POLL_INTERVAL)
+        if read_state(self.directory) is not None:
+            # A crash left it, or a long idle time. With it, open sessions would start the cloud again by themselves.
+            with locked(self.directory / "start.lock"):
+                if not self._connection.is_running:
+                    state_file(self.directory).unlink(missing_ok=True)
         return was_running
 
     def delete(self) -> None:
@@ -370,13 +379,9 @@ class LocalCloud(Cloud):
 
         with usable(self.directory):
             check_owner(self.directory)
-            was_running = self._connection.is_running
-            try:
+            with left_as_found(self):
                 pruned = prune(self.directory, self._used_images(), unused_days * DAY)
                 return replace(pruned, freed=pruned.freed + self._shrink())
-            finally:
-                if not was_running:
-                    self.stop()
 
     def _shrink(self) -> int:
         """Have the running cloud give the space of deleted rows back to the disk. Return the bytes."""
@@ -421,3 +426,17 @@ class LocalCloud(Cloud):
         for name in ("door", "storage"):
             self.__dict__.pop(name, None)
         self._in_buckets.clear()
+
+
+@contextlib.contextmanager
+def left_as_found(cloud: LocalCloud) -> Iterator[None]:
+    """Stop a cloud at the end of the block if it does not run now."""
+    was_running, left = is_locked(server_lock(cloud.directory)), read_state(cloud.directory)
+    try:
+        yield
+    finally:
+        if not was_running:
+            cloud.stop()
+            # Nobody had stopped the cloud, so open sessions may still start it again by themselves.
+            if left is not None and cloud.directory.is_dir():
+                write_state(cloud.directory, left)

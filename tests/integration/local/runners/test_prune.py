@@ -136,7 +136,7 @@ def test_prune_deletes_old_runs_after_a_question(cloud):
     knot = ck.Knot(name="one", func=square, cloud=cloud, requirements=[])
     assert knot.map([2]).result() == [4]
     words = ["local", "prune", "--directory", str(cloud.directory), "--runs"]
-    assert "No run older than 1 days has ended." in CliRunner().invoke(main, [*words, "1"]).output
+    assert "No run older than 1 day has ended." in CliRunner().invoke(main, [*words, "1"]).output
     asked = CliRunner().invoke(main, [*words, "0"], "n\n")
     assert asked.exit_code == 1
     assert "The inputs and results of 1 run of the knot one will be deleted." in asked.output

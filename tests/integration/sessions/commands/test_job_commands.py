@@ -209,11 +209,6 @@ def test_status_of_embedded_cloud_is_json_for_programs(command, cloud):
     assert json.loads(answer.stdout)["endpoint"] == cloud.endpoint_url
 
 
-def test_status_of_absent_embedded_cloud_is_null(command, tmp_path):
-    answer = command("local", "status", "--directory", tmp_path, "--json")
-    assert (answer.exit_code, json.loads(answer.stdout)) == (1, None)
-
-
 def fail_always(x):
     print("call", x, flush=True)
     raise ValueError(x)
