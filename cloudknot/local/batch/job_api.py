@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from cloudknot.aws.sdk.service_models import mistakes
 from cloudknot.local.batch.catalog import QUEUE, BatchCatalog
 from cloudknot.local.batch.engine import Engine
 from cloudknot.local.batch.job_store import JobStore
@@ -37,6 +36,7 @@ from cloudknot.local.batch.resource_api import QUOTA, BatchResources
 from cloudknot.local.batch.runner import Runner
 from cloudknot.local.batch.submission import resolve
 from cloudknot.local.directory.database import Database
+from cloudknot.local.iam.requests.operations import Operation, carry_out
 from cloudknot.local.wsgi import Answer, ClientException
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Batch:
         self._closed = False
         # The timekeeper sleeps until this time. Only an earlier deadline wakes it.
         self._due = math.inf
-        self._operations: Mapping[str, Callable[[Any], Answer]] = {
+        self._operations: Mapping[str, Operation] = {
             **BatchResources(self._catalog, ec2, quota, self._end_queue).operations,
             "SubmitJob": self._submit_job,
             "DescribeJobs": self._describe_jobs,
@@ -127,13 +127,8 @@ class Batch:
         self._timekeeper.start()
 
     def respond(self, operation: str, request: Mapping[str, Any]) -> Answer:
-        """Answer a request. Raise `ClientException` for a refused one."""
-        answer = self._operations.get(operation)
-        if answer is None:
-            raise ClientException(f"The embedded cloud does not have Batch's operation {operation}.")
-        if problems := mistakes("batch", operation, request):
-            raise ClientException(problems)
-        return answer(request)
+        """Answer a request. Raise `ServiceError` for a refused one."""
+        return carry_out("batch", self._operations, operation, request, ClientException)
 
     def _submit_job(self, request: SubmitJobRequestTypeDef) -> Answer:
         with self._changed:

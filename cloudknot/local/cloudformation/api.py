@@ -13,15 +13,13 @@ from cloudknot.local.cloudformation.deployment import Deployment, check, run
 from cloudknot.local.cloudformation.records import DELETED, Resource, StackRecord, StackSpec, ValidationError
 from cloudknot.local.cloudformation.stack_store import StackStore
 from cloudknot.local.cloudformation.template import load, parameter_values
+from cloudknot.local.iam.requests.operations import Operation, Request, carry_out, page
 from cloudknot.local.iam.requests.query_protocol import write_answer
+from cloudknot.local.wsgi import Answer
 
 PAGE_SIZE = 100
 # AWS requires CAPABILITY_NAMED_IAM for resources of these types with a name. Here it is required with or without one.
 IAM_TYPES = ("AWS::IAM::Role", "AWS::IAM::InstanceProfile", "AWS::IAM::ManagedPolicy")
-
-Request = Mapping[str, Any]
-"""The arguments of an operation, by the names in AWS's description of it."""
-Answer = Mapping[str, object]
 
 
 class CloudFormation:
@@ -51,11 +49,13 @@ class CloudFormation:
         self._store = store
         self._stacks = store.load()
         self._lock = threading.Lock()
-        self._actions = {
+        self._changes: Mapping[str, Callable[[str, Any], Answer]] = {
             "CreateStack": self._create_stack,
             "UpdateStack": self._update_stack,
             "ContinueUpdateRollback": self._continue_update_rollback,
             "DeleteStack": self._delete_stack,
+        }
+        self._reads: Mapping[str, Operation] = {
             "DescribeStacks": self._describe_stacks,
             "ListStacks": self._list_stacks,
             "DescribeStackEvents": self._describe_stack_events,
@@ -75,19 +75,14 @@ class CloudFormation:
         deployment.finish_creation()
         deployment.resume()
 
-    def respond(self, action: str, request: Request, access_key: str) -> bytes:
-        """Return the body of the answer to a request. Raise `ValidationError` for a refused one."""
-        handler = self._actions.get(action)
-        if handler is None:
-            raise ValidationError(
-                f"The embedded cloud does not support the CloudFormation action {action!r}. "
-                f"It supports {', '.join(self._actions)}.",
-                "InvalidAction",
-            )
-        return write_answer("cloudformation", action, handler(request, access_key))
+    def respond(self, operation: str, request: Request, access_key: str) -> bytes:
+        """Return the body of the answer to a request. Raise `ServiceError` for a refused one."""
+        changes = {name: partial(change, access_key) for name, change in self._changes.items()}
+        answer = carry_out("cloudformation", {**self._reads, **changes}, operation, request)
+        return write_answer("cloudformation", operation, answer)
 
-    def _create_stack(self, request: Request, access_key: str) -> Answer:
-        name = request.get("StackName", "")
+    def _create_stack(self, access_key: str, request: Request) -> Answer:
+        name = request["StackName"]
         spec = _spec(request)
         with self._lock:
             existing_stack = self._live(name)
@@ -101,7 +96,7 @@ class CloudFormation:
         self._start_work(record, self._deployment(record, access_key).create)
         return {"StackId": stack_id}
 
-    def _update_stack(self, request: Request, access_key: str) -> Answer:
+    def _update_stack(self, access_key: str, request: Request) -> Answer:
         record = self._find(request["StackName"])
         spec = _spec(request, record.spec)
         check(spec, self._pseudo_parameters(record))
@@ -117,7 +112,7 @@ class CloudFormation:
         self._start_work(record, partial(deployment.update, spec))
         return {"StackId": record.id}
 
-    def _continue_update_rollback(self, request: Request, access_key: str) -> Answer:
+    def _continue_update_rollback(self, access_key: str, request: Request) -> Answer:
         record = self._find(request["StackName"])
         with record.lock:
             if record.status != "UPDATE_ROLLBACK_FAILED":
@@ -128,7 +123,7 @@ class CloudFormation:
         self._start_work(record, partial(self._deployment(record, access_key).continue_rollback, skipped))
         return {}
 
-    def _delete_stack(self, request: Request, access_key: str) -> Answer:
+    def _delete_stack(self, access_key: str, request: Request) -> Answer:
         record = self._stacks.get(request["StackName"]) or self._live(request["StackName"])
         # As on AWS, the deletion of a stack that does not exist succeeds.
         if record is None:
@@ -144,14 +139,14 @@ class CloudFormation:
         self._start_work(record, self._deployment(record, access_key).delete)
         return {}
 
-    def _describe_stacks(self, request: Request, _: str) -> Answer:
+    def _describe_stacks(self, request: Request) -> Answer:
         if "StackName" in request:
             return {"Stacks": [stack_answer(self._find(request["StackName"]))]}
         # A deleted stack is described by its id only.
         live = [record for record in self._newest_first() if record.status != DELETED]
         return _page("Stacks", [stack_answer(record) for record in live], request)
 
-    def _list_stacks(self, request: Request, _: str) -> Answer:
+    def _list_stacks(self, request: Request) -> Answer:
         states = set(request.get("StackStatusFilter", ()))
         records = [record for record in self._newest_first() if not states or record.status in states]
         omitted = ("Parameters", "Outputs", "Tags", "Capabilities", "Description")
@@ -160,7 +155,7 @@ class CloudFormation:
         ]
         return _page("StackSummaries", rows, request)
 
-    def _describe_stack_events(self, request: Request, _: str) -> Answer:
+    def _describe_stack_events(self, request: Request) -> Answer:
         record = self._find(request["StackName"])
         rows = [
             {
@@ -178,22 +173,22 @@ class CloudFormation:
         ]
         return _page("StackEvents", rows, request)
 
-    def _list_stack_resources(self, request: Request, _: str) -> Answer:
+    def _list_stack_resources(self, request: Request) -> Answer:
         record = self._find(request["StackName"])
         # A copy: the thread that works on the stack changes the dict during the loop.
         rows = [_resource(resource, "LastUpdatedTimestamp") for resource in list(record.resources.values())]
         return _page("StackResourceSummaries", rows, request)
 
-    def _describe_stack_resources(self, request: Request, _: str) -> Answer:
+    def _describe_stack_resources(self, request: Request) -> Answer:
         record = self._find(request["StackName"])
         stack = {"StackId": record.id, "StackName": record.name}
         resources = list(record.resources.values())
         return {"StackResources": [{**stack, **_resource(resource, "Timestamp")} for resource in resources]}
 
-    def _get_template(self, request: Request, _: str) -> Answer:
+    def _get_template(self, request: Request) -> Answer:
         return {"TemplateBody": self._find(request["StackName"]).spec.text}
 
-    def _validate_template(self, request: Request, _: str) -> Answer:
+    def _validate_template(self, request: Request) -> Answer:
         text = request.get("TemplateBody", "")
         template = load(text)
         declared = template.get("Parameters", {})
@@ -254,9 +249,9 @@ def _spec(request: Request, previous: StackSpec | None = None) -> StackSpec:
     for entry in request.get("Parameters", ()):
         key, is_previous = entry["ParameterKey"], previous and entry.get("UsePreviousValue")
         parameters[key] = previous.parameters[key] if previous and is_previous else entry.get("ParameterValue", "")
-    new_tags = {tag["Key"]: tag["Value"] for tag in request.get("Tags", ())}
-    # An update without tags keeps the tags of the stack.
-    tags = previous.tags if previous is not None and not new_tags else new_tags
+    # An update without the argument keeps the tags of the stack. An empty list removes them.
+    kept = previous.tags if previous is not None else {}
+    tags = {tag["Key"]: tag["Value"] for tag in request["Tags"]} if "Tags" in request else kept
     return StackSpec(text, template, parameter_values(template, parameters), tags)
 
 
@@ -272,10 +267,8 @@ def _resource(resource: Resource, time: str) -> Answer:
 
 
 def _page(name: str, rows: Sequence[Answer], request: Request) -> Answer:
-    start = int(request.get("NextToken") or 0)
-    end = start + PAGE_SIZE
-    token = {"NextToken": str(end)} if len(rows) > end else {}
-    return {name: rows[start:end], **token}
+    shown, token = page(rows, request.get("NextToken"), PAGE_SIZE)
+    return {name: shown, "NextToken": token}
 
 
 def stack_answer(record: StackRecord) -> Answer:

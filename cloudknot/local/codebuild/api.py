@@ -13,15 +13,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cloudknot.aws.sdk.service_models import mistakes
 from cloudknot.local.batch.logs import Append
 from cloudknot.local.codebuild.build_store import BuildStore, Content
 from cloudknot.local.codebuild.running_build import BuildOrder, RunningBuild
 from cloudknot.local.directory.state import ACCOUNT, REGION
+from cloudknot.local.iam.requests.operations import Operation, carry_out
 from cloudknot.local.wsgi import Answer, ServiceError
-
-TOO_MANY = 100
-"""Most ids in one BatchGetBuilds (CodeBuild API reference)."""
 
 
 class CodeBuild:
@@ -49,7 +46,7 @@ class CodeBuild:
         self._store, self._directory, self._variables, self._append = store, directory, variables, append
         self._lock = threading.Lock()
         self._running: dict[str, RunningBuild] = {}
-        self._operations: dict[str, Callable[[Any], Answer]] = {
+        self._operations: dict[str, Operation] = {
             "CreateProject": self._create_project,
             "UpdateProject": self._update_project,
             "DeleteProject": self._delete_project,
@@ -64,12 +61,7 @@ class CodeBuild:
 
     def respond(self, operation: str, request: Mapping[str, Any]) -> Answer:
         """Answer a request. Raise `ServiceError` for a refused one."""
-        answer = self._operations.get(operation)
-        if answer is None:
-            raise _invalid("The embedded cloud does not have this operation of CodeBuild.")
-        if problems := mistakes("codebuild", operation, request):
-            raise _invalid(problems)
-        return answer(request)
+        return carry_out("codebuild", self._operations, operation, request, _invalid)
 
     def close(self) -> None:
         """Stop all builds."""
@@ -163,8 +155,6 @@ class CodeBuild:
 
     def _get_builds(self, request: Mapping[str, list[str]]) -> Answer:
         ids = request["ids"]
-        if len(ids) > TOO_MANY:
-            raise _invalid(f"Invalid list size: at most {TOO_MANY} ids are allowed")
         found = {build_id: self._build(build_id) for build_id in ids}
         return {
             "builds": [build for build in found.values() if build],

@@ -19,12 +19,13 @@ from cloudknot.local.iam.accesses import Names
 from cloudknot.local.iam.gate import Gate
 from cloudknot.local.iam.keys import AcceptedKey, Keys
 from cloudknot.local.iam.policy_reader import PolicyReader
+from cloudknot.local.iam.requests.operations import Request
 from cloudknot.local.iam.signing import AccessKey
 from cloudknot.local.iam.task_credentials import TaskCredentials
 from cloudknot.local.server.services.ec2.api import Ec2
 from cloudknot.local.server.services.ecr.api import Ecr
 from cloudknot.local.server.services.iam.api import Iam
-from cloudknot.local.server.services.service import ControlPlane, Request
+from cloudknot.local.server.services.service import ControlPlane
 from cloudknot.local.server.services.sts import Sts
 from cloudknot.local.wsgi import ServiceError
 

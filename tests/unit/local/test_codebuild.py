@@ -159,7 +159,7 @@ class TestApi:
             return error.code
 
     def create(self, codebuild, *commands):
-        environment = {"type": "LINUX_CONTAINER", "image": "i", "computeType": "c"}
+        environment = {"type": "LINUX_CONTAINER", "image": "i", "computeType": "BUILD_GENERAL1_SMALL"}
         return self.call(
             codebuild,
             "CreateProject",
@@ -218,7 +218,7 @@ class TestApi:
         assert self.call(codebuild, "StopBuild", id="q:1") == "ResourceNotFoundException"
         assert self.call(codebuild, "BatchGetBuilds", ids=["q:1"])["buildsNotFound"] == ["q:1"]
         assert self.call(codebuild, "BatchGetBuilds", ids=["q:1"] * 101) == "InvalidInputException"
-        assert self.call(codebuild, "ListReports") == "InvalidInputException"
+        assert self.call(codebuild, "ListReports") == "InvalidAction"
         assert self.call(codebuild, "StartBuild") == "InvalidInputException"
 
     def test_build_of_an_ended_server_is_fault_with_its_reason(self, codebuild, store, tmp_path):

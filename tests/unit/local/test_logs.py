@@ -183,7 +183,7 @@ def test_put_refuses_what_aws_refuses(service):
 
     assert "chronological order" in put((NOW, "b"), (NOW - 1, "a"))
     assert "Upload too large" in put(*[(NOW, "x" * 200_000)] * 6)
-    assert "Upload too large" in put(*[(NOW, "x")] * 10_001)
+    assert "less than or equal to 10000" in put(*[(NOW, "x")] * 10_001)
     assert "Log event too large" in put((NOW, "x" * 262_150))
     assert "logEvents" in put()
     assert service.get()["events"] == []
@@ -210,10 +210,10 @@ def test_missing_and_existing_names_are_refused_as_by_aws(service):
         "PutRetentionPolicy": {"logGroupName": "group", "retentionInDays": 2},
         "GetLogEvents": {**STREAM, "nextToken": "x"},
         "DescribeLogGroups": {"limit": 51},
-        "StartQuery": {},
         "DeleteLogGroup": {},
     }.items():
         assert service.refusal(operation, **arguments)[0] == "InvalidParameterException"
+    assert service.refusal("StartQuery")[0] == "InvalidAction"
 
 
 def test_groups_are_described_in_pages_with_retention_and_tags(service):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from cloudknot.aws.sdk.service_models import mistakes
 from cloudknot.local.directory.state import ACCOUNT, REGION
+from cloudknot.local.iam.requests.operations import Operation, carry_out
 from cloudknot.local.server.logs.patterns import matcher
 from cloudknot.local.server.logs.store import (
     DAY,
@@ -50,8 +50,6 @@ RETENTIONS = (
     *(1096, 1827, 2192, 2557, 2922, 3288, 3653),
 )
 """The days that a retention policy may have."""
-_GROUP_NAME = re.compile(r"[.\-_/#A-Za-z0-9]{1,512}")
-_STREAM_NAME = re.compile(r"[^:*]{1,512}")
 _TOKEN = re.compile(r"([fb])/(\d{14})(\d{19})/s")
 _START = (-1, 0)
 
@@ -70,7 +68,7 @@ class Logs:
 
     def __init__(self, store: LogStore) -> None:
         self._store = store
-        self._operations: Mapping[str, Callable[[Any], Answer]] = {
+        self._operations: Mapping[str, Operation] = {
             "CreateLogGroup": self._create_group,
             "DeleteLogGroup": self._delete_group,
             "DescribeLogGroups": self._describe_groups,
@@ -97,17 +95,10 @@ class Logs:
 
     def respond(self, operation: str, request: Mapping[str, Any]) -> Answer:
         """Answer a request. Raise `ServiceError` for a refused one."""
-        answer = self._operations.get(operation)
-        if answer is None:
-            raise _invalid(f"The embedded cloud does not have CloudWatch Logs' operation {operation}.")
-        if problems := mistakes("logs", operation, request):
-            raise _invalid(problems)
-        return answer(request)
+        return carry_out("logs", self._operations, operation, request, _invalid)
 
     def _create_group(self, request: CreateLogGroupRequestTypeDef) -> Answer:
         name = request["logGroupName"]
-        if not _GROUP_NAME.fullmatch(name):
-            raise _invalid(_pattern_message(name, "logGroupName", r"[\.\-_/#A-Za-z0-9]+"))
         kept = ("kmsKeyId", "logGroupClass", "deletionProtectionEnabled")
         properties = {member: value for member, value in request.items() if member in kept}
         if not self._store.add_group(name, properties, request.get("tags", {})):
@@ -119,7 +110,7 @@ class Logs:
         return {}
 
     def _describe_groups(self, request: DescribeLogGroupsRequestTypeDef) -> Answer:
-        size = _page_size(request, MAX_LISTED)
+        size = request.get("limit", MAX_LISTED)
         found = self._store.groups(
             prefix=request.get("logGroupNamePrefix", ""),
             part=request.get("logGroupNamePattern", ""),
@@ -157,8 +148,6 @@ class Logs:
 
     def _create_stream(self, request: CreateLogStreamRequestTypeDef) -> Answer:
         name = request["logStreamName"]
-        if not _STREAM_NAME.fullmatch(name):
-            raise _invalid(_pattern_message(name, "logStreamName", "[^:*]*"))
         if not self._store.add_stream(self._group(request), name):
             raise ServiceError("ResourceAlreadyExistsException", "The specified log stream already exists")
         return {}
@@ -177,7 +166,7 @@ class Logs:
             found.sort(key=lambda stream: (stream.last or 0, stream.name))
         if request.get("descending"):
             found.reverse()
-        size, first = _page_size(request, MAX_LISTED), _number(request.get("nextToken", "0"))
+        size, first = request.get("limit", MAX_LISTED), _number(request.get("nextToken", "0"))
         more = {"nextToken": str(first + size)} if len(found) > first + size else {}
         return {"logStreams": [_described_stream(group, item) for item in found[first : first + size]], **more}
 
@@ -187,7 +176,7 @@ class Logs:
         times, sizes = [at for at, _ in events], [_size(message) for _, message in events]
         if times != sorted(times):
             raise _invalid("Log events in a single PutLogEvents request must be in chronological order.")
-        if len(events) > MAX_EVENTS or sum(sizes) > MAX_PAGE:
+        if sum(sizes) > MAX_PAGE:
             raise _invalid(f"Upload too large: {sum(sizes)} bytes exceeds limit of {MAX_PAGE}")
         if max(sizes) > MAX_MESSAGE:
             raise _invalid(f"Log event too large: {max(sizes)} bytes exceeds limit of {MAX_MESSAGE}")
@@ -213,7 +202,7 @@ class Logs:
         elif position:
             before = min(before, position)
         found = self._store.events(EventRange([stream.id], after, before, not is_forward))
-        events, _ = _page(found, _page_size(request, MAX_EVENTS))
+        events, _ = _page(found, request.get("limit", MAX_EVENTS))
         if not is_forward:
             events.reverse()
         # Without events, the place stays the same.
@@ -243,7 +232,7 @@ class Logs:
             after = max(after, _position(token)[1])
         by_id = {stream.id: stream.name for stream in streams}
         found = self._store.events(EventRange(list(by_id), after, before))
-        events, is_more = _page((event for event in found if matches(event.message)), _page_size(request, MAX_EVENTS))
+        events, is_more = _page((event for event in found if matches(event.message)), request.get("limit", MAX_EVENTS))
         more = {"nextToken": _token("f", events[-1].position)} if is_more else {}
         entries = [_filtered(event, by_id[event.stream]) for event in events]
         return {"events": entries, "searchedLogStreams": [], **more}
@@ -300,16 +289,6 @@ def _size(message: str) -> int:
     return len(message.encode()) + OVERHEAD
 
 
-def _page_size(request: Mapping[str, Any], largest: int) -> int:
-    size = int(request.get("limit", largest))
-    if not 1 <= size <= largest:
-        raise _invalid(
-            f"1 validation error detected: Value '{size}' at 'limit' failed to satisfy constraint: Member must have "
-            f"value less than or equal to {largest}"
-        )
-    return size
-
-
 def _token(direction: str, position: tuple[int, int]) -> str:
     # The digits cannot hold the position before all events.
     return f"{direction}/{position[0] + 1:014d}{position[1]:019d}/s"
@@ -356,10 +335,3 @@ def _filtered(event: LogEvent, stream: str) -> Answer:
 
 def _arn(group: str) -> str:
     return f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{group}"
-
-
-def _pattern_message(value: str, member: str, pattern: str) -> str:
-    return (
-        f"1 validation error detected: Value '{value}' at '{member}' failed to satisfy constraint: Member must "
-        f"satisfy regular expression pattern: {pattern}"
-    )

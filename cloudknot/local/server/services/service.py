@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from cloudknot.local import wsgi
@@ -13,16 +13,10 @@ from cloudknot.local.directory.database import Database
 from cloudknot.local.directory.documents import CALL_HEADER, CALLS, Documents
 from cloudknot.local.iam.keys import Principal
 from cloudknot.local.iam.requests.calls import Call
+from cloudknot.local.iam.requests.operations import Request
 from cloudknot.local.iam.requests.query_protocol import write_answer
 from cloudknot.local.iam.requests.received import received
-from cloudknot.local.wsgi import ServiceError
-
-Request = Mapping[str, Any]
-"""The arguments of an operation, by the names in AWS's description of it."""
-Answer = Mapping[str, object]
-Operation = Callable[[Any], Answer]
-"""Answers a `Request`. Raises `ServiceError` to refuse it."""
-Row = TypeVar("Row")
+from cloudknot.local.wsgi import Answer, ServiceError
 
 
 class Service(Protocol):
@@ -112,20 +106,3 @@ _CALL_VARIABLE = f"HTTP_{CALL_HEADER.upper().replace('-', '_')}"
 
 def _nothing() -> None:
     pass
-
-
-def run(operations: Mapping[str, Operation], service: str, operation: str, request: Request) -> Answer:
-    """Answer a call by the function for its operation."""
-    function = operations.get(operation)
-    if function is None:
-        raise ServiceError(
-            "InvalidAction", f"The embedded cloud does not support {service}:{operation}, which needs AWS itself."
-        )
-    return function(request)
-
-
-def page(rows: Sequence[Row], token: str | None, limit: int | None) -> tuple[Sequence[Row], str | None]:
-    """Return one page of rows, and the token for the next one. A token is the number of rows before the page."""
-    start = int(token) if token and token.isdigit() else 0
-    end = start + (limit or len(rows))
-    return rows[start:end], str(end) if end < len(rows) else None

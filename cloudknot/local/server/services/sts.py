@@ -12,13 +12,13 @@ from typing import Any
 from cloudknot.local.directory.state import ACCOUNT
 from cloudknot.local.iam.keys import AcceptedKey, Keys, Principal
 from cloudknot.local.iam.policy import glob
+from cloudknot.local.iam.requests.operations import Request, carry_out
 from cloudknot.local.iam.signing import AccessKey
 from cloudknot.local.server.services.iam.records import new_id
-from cloudknot.local.server.services.service import Answer, Request, run
-from cloudknot.local.wsgi import ServiceError
+from cloudknot.local.wsgi import Answer, ServiceError
 
-SHORTEST, USUAL, LONGEST = 900, 3600, 12 * 3600
-"""Seconds that a session may last (STS API reference, "AssumeRole")."""
+USUAL = 3600
+"""Seconds that a session lasts by default (STS API reference, "AssumeRole")."""
 
 
 class Sts:
@@ -45,7 +45,7 @@ class Sts:
             "GetCallerIdentity": lambda _: _identity(caller),
             "AssumeRole": lambda request: self._assume(request, caller),
         }
-        return run(operations, "sts", operation, request)
+        return carry_out("sts", operations, operation, request)
 
     def session(self, role_arn: str, name: str, seconds: float, policy: str = "") -> AcceptedKey:
         """Return the key of a new session of a role, without adding it to the accepted keys."""
@@ -58,12 +58,6 @@ class Sts:
         arn, name = request["RoleArn"], request["RoleSessionName"]
         role = self._trusting(arn, caller)
         seconds = request.get("DurationSeconds", USUAL)
-        if not SHORTEST <= seconds <= LONGEST:
-            raise ServiceError(
-                "ValidationError",
-                f"1 validation error detected: Value '{seconds}' at 'durationSeconds' failed to satisfy constraint: "
-                f"Member must have value between {SHORTEST} and {LONGEST}",
-            )
         accepted = self.session(arn, name, seconds, request.get("Policy", ""))
         if self._takes_keys:
             self._keys.add(accepted)

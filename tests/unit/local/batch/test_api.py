@@ -11,7 +11,7 @@ from cloudknot.local.directory.database import Database
 from cloudknot.local.directory.documents import cloud_database
 from cloudknot.local.server.services.ec2.api import Ec2
 from cloudknot.local.server.services.service import ControlPlane
-from cloudknot.local.wsgi import ClientException
+from cloudknot.local.wsgi import ServiceError
 
 POD = {"podProperties": {}}
 NO_QUEUE = "arn:aws:batch:us-east-1:123456789012:job-queue/none"
@@ -55,7 +55,7 @@ class Service:
         return self.api.respond(operation, arguments)
 
     def refusal(self, operation, **arguments):
-        with pytest.raises(ClientException) as caught:
+        with pytest.raises(ServiceError) as caught:
             self.call(operation, **arguments)
         return caught.value.args[0]
 
@@ -172,7 +172,7 @@ def test_environment_in_missing_network_is_refused(service, changed, words):
         ("CreateJobQueue", {"jobQueueName": "x"}, "priority"),
         ("CreateJobQueue", {"jobQueueName": "x", "priority": 1, "computeEnvironmentOrder": []}, "At least 1 compute"),
         ("CreateJobQueue", {"jobQueueName": "x", "priority": 1, "schedulingPolicyArn": "a"}, "schedulingPolicyArn"),
-        ("UpdateJobQueue", {"jobQueue": "q", "state": "OFF"}, "state must be one of ENABLED, DISABLED"),
+        ("UpdateJobQueue", {"jobQueue": "q", "state": "OFF"}, "satisfy enum value set: [ENABLED, DISABLED]"),
         ("UpdateJobQueue", {"jobQueue": "none"}, "Job queue none does not exist"),
         ("CreateComputeEnvironment", {"computeEnvironmentName": "a b", "type": "UNMANAGED"}, "valid pattern"),
         ("CreateComputeEnvironment", {"computeEnvironmentName": "a", "type": "MANAGED"}, "computeResources"),
@@ -185,8 +185,8 @@ def test_environment_in_missing_network_is_refused(service, changed, words):
         ("SubmitJob", {"jobName": "a", "jobQueue": "q"}, "jobDefinition"),
         ("SubmitJob", {"jobName": "a", "jobQueue": "q", "jobDefinition": "none"}, "does not exist"),
         ("DescribeJobs", {}, "jobs"),
-        ("CreateSchedulingPolicy", {"name": "a"}, "does not have Batch's operation CreateSchedulingPolicy"),
-        ("TagResource", {"resourceArn": NO_QUEUE, "tags": {}}, "not exist"),
+        ("CreateSchedulingPolicy", {"name": "a"}, "does not support batch:CreateSchedulingPolicy"),
+        ("TagResource", {"resourceArn": NO_QUEUE, "tags": {"k": "v"}}, "not exist"),
     ],
 )
 def test_requests_that_break_a_rule_are_refused_with_it(service, operation, arguments, words):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
 from cloudknot.local.directory.database import Database
 from cloudknot.local.directory.documents import Documents
 from cloudknot.local.iam.keys import Principal
+from cloudknot.local.iam.requests.operations import Operation, Request, carry_out
 from cloudknot.local.server.services.ec2.catalog import Offers
 from cloudknot.local.server.services.ec2.groups import SecurityGroups
 from cloudknot.local.server.services.ec2.network import Networks
 from cloudknot.local.server.services.ec2.resources import Ec2Resources
 from cloudknot.local.server.services.ec2.templates import LaunchTemplates
-from cloudknot.local.server.services.service import Answer, Operation, Request, run
+from cloudknot.local.wsgi import Answer, ServiceError
 
 
 class Ec2:
@@ -39,4 +43,20 @@ class Ec2:
 
     def answer(self, operation: str, request: Request, caller: Principal | None) -> Answer:
         """Answer a call."""
-        return run(self._operations, "ec2", operation, request)
+        return carry_out("ec2", self._operations, operation, _Arguments(request))
+
+
+class _Arguments(dict[str, Any]):
+    """Arguments, or a structure in them. AWS's description does not show which ones an operation needs."""
+
+    def __init__(self, members: Mapping[str, Any]) -> None:
+        super().__init__({name: _complete(value) for name, value in members.items()})
+
+    def __missing__(self, name: str) -> NoReturn:
+        raise ServiceError("MissingParameter", f"The request must contain the parameter {name}")
+
+
+def _complete(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_complete(item) for item in value]
+    return _Arguments(value) if isinstance(value, dict) else value

@@ -10,9 +10,9 @@ from typing import Any
 
 from cloudknot.local.directory.documents import Document
 from cloudknot.local.directory.state import ACCOUNT, REGION
+from cloudknot.local.iam.requests.operations import Operation, Request
 from cloudknot.local.server.services.ec2.resources import KINDS, Ec2Resources, described, now
-from cloudknot.local.server.services.service import Answer, Operation, Request
-from cloudknot.local.wsgi import ServiceError
+from cloudknot.local.wsgi import Answer, ServiceError
 
 ZONES = {f"{REGION}{letter}": f"use1-az{number}" for letter, number in zip("abcdef", (6, 1, 2, 4, 3, 5), strict=True)}
 """The availability zones and their ids."""
@@ -80,7 +80,8 @@ class Offers:
 
     def _offerings(self, request: Request) -> Answer:
         kind = request.get("LocationType", "region")
-        rows = published(f"instance_type_offerings/{kind}/{REGION}.json.gz")
+        # Nobody has an outpost here.
+        rows = published(f"instance_type_offerings/{kind}/{REGION}.json.gz") if kind != "outpost" else []
         rows = [{**row, "LocationType": kind} for row in rows]
         return described("DescribeInstanceTypeOfferings", "InstanceTypeOfferings", rows, request)
 

@@ -7,9 +7,9 @@ from functools import partial
 
 from cloudknot.local.directory.documents import Document
 from cloudknot.local.directory.state import ACCOUNT
+from cloudknot.local.iam.requests.operations import Operation, Request
 from cloudknot.local.server.services.ec2.resources import Ec2Resources
-from cloudknot.local.server.services.service import Answer, Operation, Request
-from cloudknot.local.wsgi import ServiceError
+from cloudknot.local.wsgi import Answer, ServiceError
 
 _TARGETS = ("IpRanges", "Ipv6Ranges", "UserIdGroupPairs", "PrefixListIds")
 _PORTS = ("IpProtocol", "FromPort", "ToPort")

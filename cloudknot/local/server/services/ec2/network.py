@@ -6,11 +6,11 @@ import ipaddress
 
 from cloudknot.local.directory.documents import Document
 from cloudknot.local.directory.state import ACCOUNT, REGION
+from cloudknot.local.iam.requests.operations import Operation, Request
 from cloudknot.local.server.services.ec2.catalog import ZONES
 from cloudknot.local.server.services.ec2.groups import SecurityGroups
 from cloudknot.local.server.services.ec2.resources import Ec2Resources, new_id, now
-from cloudknot.local.server.services.service import Answer, Operation, Request
-from cloudknot.local.wsgi import ServiceError
+from cloudknot.local.wsgi import Answer, ServiceError
 
 RESERVED = 5
 """Addresses of each subnet that AWS keeps for itself (VPC user guide, "Subnet sizing")."""

@@ -13,8 +13,8 @@ from typing import Any
 from cloudknot.aws.sdk.service_models import operation_model
 from cloudknot.local.directory.database import Database
 from cloudknot.local.directory.documents import Document, Documents
-from cloudknot.local.server.services.service import Answer, Operation, Request, page
-from cloudknot.local.wsgi import ServiceError
+from cloudknot.local.iam.requests.operations import Operation, Request, page
+from cloudknot.local.wsgi import Answer, ServiceError
 
 
 @dataclass(frozen=True)

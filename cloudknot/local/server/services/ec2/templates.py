@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from cloudknot.local.directory.documents import Document
 from cloudknot.local.directory.state import ACCOUNT
+from cloudknot.local.iam.requests.operations import Operation, Request, page
 from cloudknot.local.server.services.ec2.resources import Ec2Resources, now
-from cloudknot.local.server.services.service import Answer, Operation, Request, page
-from cloudknot.local.wsgi import ServiceError
+from cloudknot.local.wsgi import Answer, ServiceError
 
 CREATOR = f"arn:aws:iam::{ACCOUNT}:root"
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 import threading
 import time
 from collections import defaultdict
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from cloudknot.aws.images.registry.manifests import OCI_MANIFEST, ImageManifest
@@ -19,9 +19,9 @@ from cloudknot.local.directory.database import Database
 from cloudknot.local.directory.documents import Document, Documents
 from cloudknot.local.directory.state import ACCOUNT, REGION
 from cloudknot.local.iam.keys import Principal
+from cloudknot.local.iam.requests.operations import Operation, Request, carry_out, page
 from cloudknot.local.server.services.ecr.images import ImageDocuments
-from cloudknot.local.server.services.service import Answer, Operation, Request, page, run
-from cloudknot.local.wsgi import ServiceError
+from cloudknot.local.wsgi import Answer, ServiceError
 
 if TYPE_CHECKING:
     from types_boto3_ecr.type_defs import (
@@ -49,7 +49,7 @@ LOGIN_VALIDITY = 12 * 3600
 
 REGISTRY_UNAVAILABLE = "RegistryUnavailable"
 """The error code when the registry does not answer or refuses a request. AWS has none for this."""
-_REPOSITORY = re.compile(r"(?:[a-z0-9]+(?:[._-][a-z0-9]+)*/)*[a-z0-9]+(?:[._-][a-z0-9]+)*")
+_INVALID = partial(ServiceError, "InvalidParameterException")
 _RELATED = ("tags", "lifecyclePolicyText", "policyText")
 """Members of a record that its description does not show."""
 
@@ -110,7 +110,7 @@ class Ecr:
     def answer(self, operation: str, request: Request, caller: Principal | None) -> Answer:
         """Answer a call."""
         try:
-            return run(self._operations, "ecr", operation, request)
+            return carry_out("ecr", self._operations, operation, request, _INVALID)
         except CloudError as error:
             # The registry failed. With a code of ECR, the client would repeat the call for minutes and blame AWS.
             raise ServiceError(REGISTRY_UNAVAILABLE, str(error)) from error
@@ -131,12 +131,6 @@ class Ecr:
 
     def _create_repository(self, request: CreateRepositoryRequestTypeDef) -> Answer:
         name = request["repositoryName"]
-        if len(name) < 2 or not _REPOSITORY.fullmatch(name):
-            raise ServiceError(
-                "InvalidParameterException",
-                "Invalid parameter at 'repositoryName' failed to satisfy constraint: 'must satisfy regular expression "
-                f"'{_REPOSITORY.pattern}''",
-            )
         repository: Document = {
             "repositoryName": name,
             "repositoryArn": f"arn:aws:ecr:{REGION}:{ACCOUNT}:repository/{name}",
@@ -295,8 +289,14 @@ class Ecr:
     def _put_image(self, request: PutImageRequestTypeDef) -> Answer:
         name = request["repositoryName"]
         account = self._account(name)
-        body, tag = request["imageManifest"], request["imageTag"]
-        media_type = request.get("imageManifestMediaType") or json.loads(body).get("mediaType", OCI_MANIFEST)
+        body, tag = request["imageManifest"], request.get("imageTag")
+        if tag is None:
+            raise _INVALID("The embedded cloud keeps images with a tag only. Pass imageTag.")
+        try:
+            media_type = request.get("imageManifestMediaType") or json.loads(body).get("mediaType", OCI_MANIFEST)
+        except (ValueError, AttributeError) as error:
+            message = "Invalid parameter at 'ImageManifest' failed to satisfy constraint: 'Invalid JSON syntax'"
+            raise _INVALID(message) from error
         # ECR refuses to store the same image under the same tag again. A registry accepts it, so compare the digests.
         before = self._images.manifest(name, tag)
         self._images.put_manifest(name, tag, media_type, body.encode())
@@ -338,7 +338,8 @@ class Ecr:
         return [{"imageTag": tag} for tag in self._images.tags(name)]
 
     def _manifest(self, name: str, image_id: ImageIdentifierTypeDef) -> ImageManifest | None:
-        return self._images.manifest(name, image_id.get("imageDigest") or image_id["imageTag"])
+        reference = image_id.get("imageDigest") or image_id.get("imageTag")
+        return self._images.manifest(name, reference) if reference else None
 
 
 def _detail(manifest: ImageManifest, tags: list[str], name: str, account: str) -> ImageDetailTypeDef:

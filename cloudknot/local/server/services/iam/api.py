@@ -11,11 +11,11 @@ from functools import partial
 from cloudknot.local.directory.database import Database
 from cloudknot.local.directory.documents import Document, Documents
 from cloudknot.local.iam.keys import AcceptedKey, Keys, Principal
+from cloudknot.local.iam.requests.operations import Operation, Request, carry_out
 from cloudknot.local.iam.signing import AccessKey
 from cloudknot.local.server.services.iam.policies import IamPolicies, check_without_policies
 from cloudknot.local.server.services.iam.records import IamRecords, encoded, in_use, listed, missing, new_id, now
-from cloudknot.local.server.services.service import Answer, Operation, Request, run
-from cloudknot.local.wsgi import ServiceError
+from cloudknot.local.wsgi import Answer, ServiceError
 
 MOST_KEYS = 2
 """Access keys of one user (IAM user guide, "IAM and AWS STS quotas")."""
@@ -62,7 +62,7 @@ class Iam:
         # Without a name, some operations are about the user that calls.
         if operation in _OF_CALLER and "UserName" not in request and caller is not None:
             request = {**request, "UserName": caller.name}
-        return run(self._operations, "iam", operation, request)
+        return carry_out("iam", self._operations, operation, request)
 
     def _principal_operations(self) -> dict[str, Operation]:
         records = self._records

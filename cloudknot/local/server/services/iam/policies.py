@@ -6,6 +6,7 @@ from functools import partial
 
 from cloudknot.local.directory.documents import Document
 from cloudknot.local.directory.state import ACCOUNT
+from cloudknot.local.iam.requests.operations import Operation, Request
 from cloudknot.local.server.services.iam.managed_policies import aws_policies
 from cloudknot.local.server.services.iam.records import (
     IamRecords,
@@ -17,8 +18,7 @@ from cloudknot.local.server.services.iam.records import (
     new_id,
     now,
 )
-from cloudknot.local.server.services.service import Answer, Operation, Request
-from cloudknot.local.wsgi import ServiceError
+from cloudknot.local.wsgi import Answer, ServiceError
 
 HOLDERS = ("User", "Group", "Role")
 MOST_ATTACHED = 20

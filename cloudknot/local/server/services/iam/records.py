@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import secrets
 import string
 from collections.abc import Sequence
@@ -14,13 +13,10 @@ from urllib.parse import quote
 from cloudknot.local.directory.database import Database
 from cloudknot.local.directory.documents import Document, Documents
 from cloudknot.local.directory.state import ACCOUNT
+from cloudknot.local.iam.requests.operations import Request, page
 from cloudknot.local.server.services.iam.managed_policies import aws_policy
-from cloudknot.local.server.services.service import Answer, Request, page
-from cloudknot.local.wsgi import ServiceError
+from cloudknot.local.wsgi import Answer, ServiceError
 
-_NAME = re.compile(r"[\w+=,.@-]+", re.ASCII)
-LONGEST = {"Policy": 128, "Group": 128, "InstanceProfile": 128}
-"""Characters of a name, 64 for other kinds (IAM user guide, "IAM and AWS STS quotas")."""
 _WORDS = {"InstanceProfile": "Instance Profile"}
 _IDS = {"User": "AIDA", "Group": "AGPA", "Role": "AROA", "InstanceProfile": "AIPA", "Policy": "ANPA"}
 PAGE = 100
@@ -42,7 +38,6 @@ class IamRecords:
     def add(self, kind: str, request: Request, **members: object) -> Document:
         """Store and return a new record with the name and the path in a request."""
         name, path = request[f"{kind}Name"], request.get("Path") or "/"
-        _check_name(kind, name)
         if any(name.lower() == other.lower() for other in self.of[kind]):
             raise ServiceError(
                 "EntityAlreadyExists", f"{_WORDS.get(kind, kind)} with name {name} already exists.", 409
@@ -93,22 +88,6 @@ def missing(message: str) -> ServiceError:
 
 def in_use(message: str) -> ServiceError:
     return ServiceError("DeleteConflict", f"Cannot delete entity, must {message} first.", 409)
-
-
-def _check_name(kind: str, name: str) -> None:
-    member = f"{kind[0].lower()}{kind[1:]}Name"
-    if not _NAME.fullmatch(name):
-        raise ServiceError(
-            "ValidationError",
-            f"The specified value for {member} is invalid. It must contain only alphanumeric characters and/or the "
-            "following: +=,.@_-",
-        )
-    if len(name) > (longest := LONGEST.get(kind, 64)):
-        raise ServiceError(
-            "ValidationError",
-            f"1 validation error detected: Value '{name}' at '{member}' failed to satisfy constraint: Member must "
-            f"have length less than or equal to {longest}",
-        )
 
 
 def checked_policy(text: str) -> str:
