@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from cloudknot.local.cloudformation.kinds import KINDS, ResourceType
 from cloudknot.local.cloudformation.records import Properties, Resource
 from cloudknot.local.cloudformation.services import CreatedResource, Services
-from cloudknot.local.cloudformation.steps import only, without
+from cloudknot.local.cloudformation.steps import only, tag_changes, without
 
 
 def create(services: Services, kind_name: str, properties: Properties) -> CreatedResource:
@@ -35,11 +35,19 @@ def update(services: Services, resource: Resource, properties: Properties) -> Cr
     kind, attributes = KINDS[resource.kind], resource.attributes
     if kind.update:
         arguments = {**_key(kind, resource), **only(properties, kind.updated)}
+        if "Tags" in kind.updated:
+            # Without the argument, the resource would keep its tags.
+            arguments["Tags"] = properties.get("Tags", [])
         answer = services.call(kind.service, kind.update, arguments)
         attributes = {**attributes, **_filled(kind.updated_attributes, answer)}
     kind.settle(services, resource.physical_id, resource.properties, properties)
-    if kind.tags and properties.get("Tags"):
-        services.call("ec2", "CreateTags", {"Resources": [resource.physical_id], "Tags": properties["Tags"]})
+    if kind.tags:
+        removed, changed = tag_changes(resource.properties, properties)
+        if removed:
+            keys = [{"Key": key} for key in removed]
+            services.call("ec2", "DeleteTags", {"Resources": [resource.physical_id], "Tags": keys})
+        if changed:
+            services.call("ec2", "CreateTags", {"Resources": [resource.physical_id], "Tags": properties["Tags"]})
     return CreatedResource(resource.physical_id, attributes)
 
 

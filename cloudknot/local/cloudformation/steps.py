@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from cloudknot.errors import ResourceDoesNotExistException
 from cloudknot.local.cloudformation.records import Properties, ResourceError
@@ -42,6 +42,27 @@ def switch(noun: str, names: tuple[str, ...]) -> Step:
             services.call("ec2", f"Modify{noun}Attribute", {f"{noun}Id": physical_id, name: {"Value": value}})
 
     return step
+
+
+def set_tags(
+    services: Services, service: str, noun: str, name: Properties, before: Properties, after: Properties
+) -> None:
+    """Remove, add and change tags in an update, by the operations ``Untag<noun>`` and ``Tag<noun>``."""
+    removed, changed = tag_changes(before, after)
+    if removed:
+        services.call(service, f"Untag{noun}", {**name, "TagKeys": removed})
+    if changed:
+        services.call(service, f"Tag{noun}", {**name, "Tags": after["Tags"]})
+
+
+def tag_changes(before: Properties, after: Properties) -> tuple[list[str], bool]:
+    """Return the keys of removed tags, and whether tags are new or have changed."""
+    # Batch has a map of tags, other services a list.
+    old, new = (
+        tags if isinstance(tags, Mapping) else {tag["Key"]: tag["Value"] for tag in tags}
+        for tags in (before.get("Tags", ()), after.get("Tags", ()))
+    )
+    return sorted(old.keys() - new.keys()), not new.items() <= old.items()
 
 
 def set_rules(services: Services, physical_id: str, before: Properties, after: Properties) -> None:
@@ -90,8 +111,7 @@ def settle_role(services: Services, physical_id: str, before: Properties, after:
     settings = only(after, _ROLE_SETTINGS)
     if settings != only(before, _ROLE_SETTINGS):
         services.call("iam", "UpdateRole", {**role, **settings})
-    if after.get("Tags"):
-        services.call("iam", "TagRole", {**role, "Tags": after["Tags"]})
+    set_tags(services, "iam", "Role", role, before, after)
 
 
 def _set_boundary(services: Services, role: Properties, before: Properties, after: Properties) -> None:
@@ -140,8 +160,7 @@ def settle_log_group(services: Services, physical_id: str, before: Properties, a
     if before and after.get("Tags", ()) != before.get("Tags", ()):
         found = services.call("logs", "DescribeLogGroups", {"logGroupNamePrefix": physical_id})
         arns = [group["arn"] for group in found["logGroups"] if group["logGroupName"] == physical_id]
-        tags = {"resourceArn": arns[0].removesuffix(":*"), "tags": after.get("Tags", ())}
-        services.call("logs", "TagResource", tags)
+        set_tags(services, "logs", "Resource", {"ResourceArn": arns[0].removesuffix(":*")}, before, after)
     if days := after.get("RetentionInDays"):
         services.call("logs", "PutRetentionPolicy", {"logGroupName": physical_id, "retentionInDays": days})
 
@@ -158,8 +177,8 @@ def update_environment(services: Services, physical_id: str, before: Properties,
 
 def tag_queue(services: Services, physical_id: str, before: Properties, after: Properties) -> None:
     """Set the tags of a job queue in an update."""
-    if before and after.get("Tags", {}) != before.get("Tags", {}):
-        services.call("batch", "TagResource", {"resourceArn": physical_id, "tags": after["Tags"]})
+    if before:
+        set_tags(services, "batch", "Resource", {"ResourceArn": physical_id}, before, after)
 
 
 def disable(noun: str) -> Step:

@@ -1,12 +1,14 @@
 """The embedded cloud's stacks fail, roll back, refuse requests and are deleted as stacks on AWS are."""
 
+import json
+
 import pytest
 
 import cloudknot as ck
 from cloudknot.deploy.pars import Pars
 from cloudknot.errors import CloudError, ResourceExistsException
 from tests.helpers.inventory import inventory
-from tests.integration.local.stacks import TEMPLATE, Stack
+from tests.integration.local.stacks import TEMPLATE, TRUST, Stack
 
 
 @pytest.fixture
@@ -135,6 +137,93 @@ def test_update_of_comments_and_outputs_alone_is_refused(stack):
         stack.begin("update_stack", f"# A comment.\n{after}")
     stack.make("update_stack", after.replace("/outputs", "/others"))
     assert stack.state()["Outputs"] == [{"OutputKey": "Word", "OutputValue": "two"}]
+
+
+TAGGED = f"""
+Resources:
+  Role:
+    Type: AWS::IAM::Role
+    Properties:
+      RoleName: tagged
+      AssumeRolePolicyDocument: {TRUST}
+      Tags: TAGS
+  Group:
+    Type: AWS::EC2::SecurityGroup
+    Properties: {{GroupDescription: g, GroupName: tagged, Tags: TAGS}}
+  Log:
+    Type: AWS::Logs::LogGroup
+    Properties: {{LogGroupName: /tagged, Tags: TAGS}}
+  Project:
+    Type: AWS::CodeBuild::Project
+    Properties:
+      Name: tagged
+      ServiceRole: !GetAtt Role.Arn
+      Artifacts: {{Type: NO_ARTIFACTS}}
+      Source: {{Type: NO_SOURCE, BuildSpec: x}}
+      Environment: {{Type: LINUX_CONTAINER, Image: i, ComputeType: BUILD_GENERAL1_SMALL}}
+      Tags: TAGS
+  Environment:
+    Type: AWS::Batch::ComputeEnvironment
+    Properties: {{ComputeEnvironmentName: tagged, Type: UNMANAGED}}
+  Queue:
+    Type: AWS::Batch::JobQueue
+    Properties:
+      JobQueueName: tagged
+      Priority: 1
+      ComputeEnvironmentOrder: [{{Order: 1, ComputeEnvironment: !Ref Environment}}]
+      Tags: MAP
+  Last:
+    Type: AWS::IAM::Role
+    DependsOn: [Role, Group, Log, Project, Queue]
+    Properties:
+      AssumeRolePolicyDocument: {TRUST}
+      ManagedPolicyArns: [POLICY]
+"""
+"""Resources of all kinds with tags that an update changes."""
+
+
+def tagged(tags, policy="arn:aws:iam::aws:policy/AmazonSQSFullAccess"):
+    """Return the template with tags, or without the property for none."""
+    listed = [{"Key": key, "Value": value} for key, value in tags.items()] if tags else {"Ref": "AWS::NoValue"}
+    template = TAGGED.replace("TAGS", json.dumps(listed)).replace("MAP", json.dumps(tags or listed))
+    return template.replace("POLICY", policy)
+
+
+def found_tags(cloud):
+    """Return the tags of each resource."""
+    client, group = cloud.door.client, {"Filters": [{"Name": "group-name", "Values": ["tagged"]}]}
+    (queue,) = client("batch").describe_job_queues(jobQueues=["tagged"])["jobQueues"]
+    (project,) = client("codebuild").batch_get_projects(names=["tagged"])["projects"]
+    lists = [
+        client("iam").list_role_tags(RoleName="tagged")["Tags"],
+        client("ec2").describe_security_groups(**group)["SecurityGroups"][0].get("Tags", []),
+        [{"Key": tag["key"], "Value": tag["value"]} for tag in project["tags"]],
+    ]
+    maps = [{tag["Key"]: tag["Value"] for tag in tags} for tags in lists]
+    return [*maps, client("logs").list_tags_log_group(logGroupName="/tagged")["tags"], queue["tags"]]
+
+
+def test_update_removes_tags(stack):
+    assert stack.make(template=tagged({"a": "1", "b": "2"})) == "CREATE_COMPLETE"
+    assert stack.make("update_stack", tagged({"b": "3"})) == "UPDATE_COMPLETE"
+    assert found_tags(stack.cloud) == [{"b": "3"}] * 5
+    # Its rollback brings them back.
+    assert stack.make("update_stack", tagged({"c": "4"}, "arn:aws:iam::aws:policy/None")) == "UPDATE_ROLLBACK_COMPLETE"
+    assert found_tags(stack.cloud) == [{"b": "3"}] * 5
+    assert stack.make("update_stack", tagged({})) == "UPDATE_COMPLETE"
+    assert found_tags(stack.cloud) == [{}] * 5
+
+
+def test_update_keeps_or_replaces_tags_of_stack(stack):
+    client = stack.cloud.door.client("cloudformation")
+    stack.make(LogGroup="/log")
+    update = {"StackName": stack.name, "UsePreviousTemplate": True, "Capabilities": ["CAPABILITY_NAMED_IAM"]}
+    parameters = [{"ParameterKey": "LogGroup", "UsePreviousValue": True}]
+    for days, tags, expected in ((14, {"Tags": [{"Key": "a", "Value": "1"}]}, 1), (30, {}, 1), (60, {"Tags": []}, 0)):
+        days = [{"ParameterKey": "Days", "ParameterValue": str(days)}]
+        client.update_stack(**update, Parameters=[*parameters, *days], **tags)
+        assert stack.settled() == "UPDATE_COMPLETE"
+        assert len(stack.state()["Tags"]) == expected
 
 
 def test_describe_stacks_splits_101_stacks_into_two_pages(cloud):
