@@ -75,8 +75,8 @@ class Batch:
     database : Database
         The stored resources and jobs, with the tables of `catalog` and `job_store`.
     runner : Runner
-    ec2 : callable
-        Calls an operation of EC2, as described for `BatchResources`.
+    services : callable
+        Calls an operation of another service, as described for `BatchResources`.
     vcpus : float
         The vCPUs that running jobs may hold together.
     quota : int
@@ -89,7 +89,7 @@ class Batch:
         self,
         database: Database,
         runner: Runner,
-        ec2: Callable[..., object],
+        services: Callable[..., object],
         vcpus: float,
         quota: int = QUOTA,
         clock: Callable[[], float] = time.time,
@@ -102,7 +102,7 @@ class Batch:
         # The timekeeper sleeps until this time. Only an earlier deadline wakes it.
         self._due = math.inf
         self._operations: Mapping[str, Operation] = {
-            **BatchResources(self._catalog, ec2, quota, self._end_queue).operations,
+            **BatchResources(self._catalog, services, quota, self._end_queue).operations,
             "SubmitJob": self._submit_job,
             "DescribeJobs": self._describe_jobs,
             "ListJobs": self._list_jobs,

@@ -45,6 +45,7 @@ _UNSUPPORTED = frozenset(
 _HEALTH = {QUEUE: "JobQueue Healthy", ENVIRONMENT: "ComputeEnvironment Healthy"}
 _WORDS = {QUEUE: "job queues", ENVIRONMENT: "compute environments"}
 _MEMBERS = {QUEUE: "jobQueue", ENVIRONMENT: "computeEnvironment"}
+_TEMPLATE_NAMES = ("launchTemplateId", "launchTemplateName")
 _EMPTY_LISTS = ("command", "environment", "mountPoints", "resourceRequirements", "secrets", "ulimits", "volumes")
 """The lists that Batch shows in container properties, also when they are empty."""
 
@@ -56,8 +57,9 @@ class BatchResources:
     ----------
     catalog : BatchCatalog
         Stores the resources.
-    ec2 : callable
-        Calls an operation of EC2 by its name, with its arguments. Raises `ServiceError` for a refused call.
+    services : callable
+        Calls an operation by the names of its service and its own, with its arguments. Raises `ServiceError` for a
+        refused call.
     quota : int
         The maximum number of job queues, and of compute environments.
     on_queue_deleted : callable
@@ -67,11 +69,12 @@ class BatchResources:
     def __init__(
         self,
         catalog: BatchCatalog,
-        ec2: Callable[..., object],
+        services: Callable[..., object],
         quota: int = QUOTA,
         on_queue_deleted: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._catalog, self._ec2, self._quota, self._on_queue_deleted = catalog, ec2, quota, on_queue_deleted
+        self._catalog, self._services, self._quota = catalog, services, quota
+        self._on_queue_deleted = on_queue_deleted
         # One request at a time: a check, such as the quota's, and the change after it belong together.
         self._lock = threading.RLock()
         self.operations: Mapping[str, Callable[[Any], Answer]] = {
@@ -151,7 +154,11 @@ class BatchResources:
         """Return the compute environments of a queue by their ARNs."""
         if not order:
             raise ClientException("At least 1 compute environment must be provided")
-        arns = [self._existing(ENVIRONMENT, entry["computeEnvironment"])["computeEnvironmentArn"] for entry in order]
+        environments = [self._existing(ENVIRONMENT, entry["computeEnvironment"]) for entry in order]
+        arns = [environment["computeEnvironmentArn"] for environment in environments]
+        for environment in environments:
+            if environment["status"] != "VALID":
+                raise ClientException(f"{environment['computeEnvironmentArn']} is not VALID")
         return [{**entry, "computeEnvironment": arn} for entry, arn in zip(order, arns, strict=True)]
 
     def _delete_queue(self, request: DeleteJobQueueRequestTypeDef) -> Answer:
@@ -182,7 +189,8 @@ class BatchResources:
             identity = str(uuid.uuid4())
             cluster = f"arn:aws:ecs:{REGION}:{ACCOUNT}:cluster/AWSBatch-{name}-{identity}"
             made = {"uuid": identity, "ecsClusterArn": cluster, "containerOrchestrationType": "ECS"}
-            return self._store_new(ENVIRONMENT, name, {**defaults, **request, **made})
+            content = {**defaults, **request, **made, **self._health(resources or {})}
+            return self._store_new(ENVIRONMENT, name, content)
 
     def _update_environment(self, request: UpdateComputeEnvironmentRequestTypeDef) -> Answer:
         self._check_network(request.get("computeResources") or {})
@@ -195,17 +203,35 @@ class BatchResources:
                 if changed.get("desiredvCpus", math.inf) < resources.get("desiredvCpus", 0):
                     raise ClientException("Manually scaling down compute environment is not supported.")
                 changes["computeResources"] = {**resources, **changed}
+                changes |= self._health(changes["computeResources"])
             return self._store(ENVIRONMENT, {**environment, **changes})
 
     def _check_network(self, resources: Mapping[str, Any]) -> None:
         """Refuse subnets and security groups that do not exist, in the words of EC2."""
         try:
             if subnets := resources.get("subnets"):
-                self._ec2("DescribeSubnets", SubnetIds=subnets)
+                self._services("ec2", "DescribeSubnets", SubnetIds=subnets)
             if groups := resources.get("securityGroupIds"):
-                self._ec2("DescribeSecurityGroups", GroupIds=groups)
+                self._services("ec2", "DescribeSecurityGroups", GroupIds=groups)
         except ServiceError as error:
             raise ClientException(str(error)) from error
+
+    def _health(self, resources: Mapping[str, Any]) -> Resource:
+        """Return the status of a compute environment and its reason. Batch does not refuse the following mistakes."""
+        role, template = resources.get("instanceRole", ""), resources.get("launchTemplate") or {}
+        names = {f"L{name[1:]}": template[name] for name in _TEMPLATE_NAMES if name in template}
+        try:
+            if names:
+                versions = [template.get("version") or "$Default"]
+                self._services("ec2", "DescribeLaunchTemplateVersions", **names, Versions=versions)
+        except ServiceError as error:
+            return _invalid_environment(str(error))
+        try:
+            if role:
+                self._services("iam", "GetInstanceProfile", InstanceProfileName=role.rpartition("/")[2])
+        except ServiceError:
+            return _invalid_environment(f"Invalid IamInstanceProfile: {role}")
+        return _healthy(ENVIRONMENT)
 
     def _delete_environment(self, request: DeleteComputeEnvironmentRequestTypeDef) -> Answer:
         with self._lock:
@@ -267,8 +293,7 @@ class BatchResources:
 
     def _store_new(self, kind: str, name: str, content: Mapping[str, Any]) -> Answer:
         """Store a new queue or compute environment."""
-        made = {f"{_MEMBERS[kind]}Arn": arn_of(kind, name), "status": "VALID", "statusReason": _HEALTH[kind]}
-        return self._store(kind, {**content, **made})
+        return self._store(kind, {**_healthy(kind), **content, f"{_MEMBERS[kind]}Arn": arn_of(kind, name)})
 
     def _store(self, kind: str, content: Resource) -> Answer:
         """Store a queue or compute environment, and return the answer that names it."""
@@ -291,6 +316,14 @@ class BatchResources:
         found = self._catalog.find_all(kind, name=name, status=status, after=int(token), limit=size + 1)
         more = {"nextToken": str(found[size - 1][0])} if len(found) > size else {}
         return {member: [resource for _, resource in found[:size]], **more}
+
+
+def _healthy(kind: str) -> Resource:
+    return {"status": "VALID", "statusReason": _HEALTH[kind]}
+
+
+def _invalid_environment(reason: str) -> Resource:
+    return {"status": "INVALID", "statusReason": f"CLIENT_ERROR - {reason}"}
 
 
 def _check_supported(request: Mapping[str, object]) -> None:

@@ -166,13 +166,18 @@ def settle_log_group(services: Services, physical_id: str, before: Properties, a
 
 
 def update_environment(services: Services, physical_id: str, before: Properties, after: Properties) -> None:
-    """Update a compute environment."""
+    """Update a compute environment, and look at the status of a new or changed one."""
     if before:
         arguments = dict(only(after, ENVIRONMENT_PROPERTIES))
         # Batch's update has no such argument.
         if "ComputeResources" in arguments:
             arguments["ComputeResources"] = without(arguments["ComputeResources"], "SpotIamFleetRole")
         services.call("batch", "UpdateComputeEnvironment", {"ComputeEnvironment": physical_id, **arguments})
+    answer = services.call("batch", "DescribeComputeEnvironments", {"ComputeEnvironments": [physical_id]})
+    [environment] = answer["computeEnvironments"]
+    if environment["status"] == "INVALID":
+        reason = environment["statusReason"]
+        raise ResourceError(f"Operation failed, ComputeEnvironment went INVALID with error: {reason}")
 
 
 def tag_queue(services: Services, physical_id: str, before: Properties, after: Properties) -> None:

@@ -196,8 +196,9 @@ class Server:
             lambda role: {**self._job_variables(), **self._access.credentials.variables(role)},
             partial(self._log_store.append, adds_group=True),
         )
-        ec2 = partial(self._access.services.call, "ec2")
-        self._batch = Batch(self._jobs, self.runner(scratch, registry), ec2, options.vcpus, options.quota)
+        self._batch = Batch(
+            self._jobs, self.runner(scratch, registry), self._access.services.call, options.vcpus, options.quota
+        )
         # With a key for each caller, so that CloudFormation can do no more than its caller, as on AWS.
         store = StackStore(self._database)
         self._stacks = CloudFormation(store, self._access.door_of, ACCOUNT, REGION, self._access.is_owner)

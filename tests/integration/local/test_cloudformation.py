@@ -295,3 +295,19 @@ class TestBatch:
     @pytest.fixture
     def pars(self, cloud):
         return Pars(cloud=cloud)
+
+
+def test_environment_with_missing_profile_fails_its_stack(stack):
+    resources = "{Type: EC2, MaxvCpus: 1, InstanceTypes: [optimal], Subnets: [!Ref Subnet], InstanceRole: none}"
+    properties = f"{{Type: MANAGED, ComputeResources: {resources}}}"
+    template = f"""
+Resources:
+  Vpc: {{Type: AWS::EC2::VPC, Properties: {{CidrBlock: 10.0.0.0/16}}}}
+  Subnet: {{Type: AWS::EC2::Subnet, Properties: {{VpcId: !Ref Vpc, CidrBlock: 10.0.0.0/24}}}}
+  Environment: {{Type: AWS::Batch::ComputeEnvironment, Properties: {properties}}}
+"""
+    assert stack.make(template=template) == "ROLLBACK_COMPLETE"
+    (reason,) = (
+        reason for name, status, reason in stack.events() if (name, status) == ("Environment", "CREATE_FAILED")
+    )
+    assert "ComputeEnvironment went INVALID with error: CLIENT_ERROR - Invalid IamInstanceProfile: none" in reason

@@ -1,15 +1,16 @@
 """Batch's API in the embedded cloud: resources with AWS's rules, and listings that no submission disturbs."""
 
-from functools import partial
-
 import pytest
 
 from cloudknot.local.batch import catalog, engine, job_store
 from cloudknot.local.batch.job_api import Batch
 from cloudknot.local.batch.records import Exited, Started
 from cloudknot.local.directory.database import Database
-from cloudknot.local.directory.documents import cloud_database
+from cloudknot.local.directory.documents import Documents, cloud_database
+from cloudknot.local.iam.keys import Keys
+from cloudknot.local.iam.signing import AccessKey
 from cloudknot.local.server.services.ec2.api import Ec2
+from cloudknot.local.server.services.iam.api import Iam
 from cloudknot.local.server.services.service import ControlPlane
 from cloudknot.local.wsgi import ServiceError
 
@@ -46,9 +47,11 @@ class Service:
     def __init__(self, path, vcpus=2):
         self.database = Database(path, catalog.SCHEMA + job_store.SCHEMA, is_synced=False)
         self.resources = cloud_database(path.parent)
-        self.ec2 = partial(ControlPlane({"ec2": Ec2(self.resources)}, self.resources, {}).call, "ec2")
+        keys = Keys(AccessKey("owner", ""), kept=Documents(self.resources, "key"), takes_users=False)
+        services = {"ec2": Ec2(self.resources), "iam": Iam(self.resources, keys)}
+        self.services = ControlPlane(services, self.resources, {}).call
         self.runner = Runner()
-        self.api = Batch(self.database, self.runner, self.ec2, vcpus, quota=2)
+        self.api = Batch(self.database, self.runner, self.services, vcpus, quota=2)
         self.api.start()
 
     def call(self, operation, **arguments):
@@ -64,8 +67,8 @@ class Service:
 
     def network(self):
         """Return the network of the account, in the form of compute resources."""
-        subnets = [subnet["SubnetId"] for subnet in self.ec2("DescribeSubnets")["Subnets"]]
-        groups = [group["GroupId"] for group in self.ec2("DescribeSecurityGroups")["SecurityGroups"]]
+        subnets = [subnet["SubnetId"] for subnet in self.services("ec2", "DescribeSubnets")["Subnets"]]
+        groups = [group["GroupId"] for group in self.services("ec2", "DescribeSecurityGroups")["SecurityGroups"]]
         return {"subnets": subnets, "securityGroupIds": groups}
 
     def queue(self, name):
@@ -142,6 +145,42 @@ def test_environment_changes_single_members_and_is_not_scaled_down_by_hand(servi
     assert found["computeResources"] == {**resources, "maxvCpus": 16}
     less = {"computeEnvironment": "managed", "computeResources": {"desiredvCpus": 1}}
     assert "scaling down" in service.refusal("UpdateComputeEnvironment", **less)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"instanceRole": "none"}, "Invalid IamInstanceProfile: none"),
+        (
+            {"instanceRole": "arn:aws:iam::123456789012:instance-profile/none"},
+            "Profile: arn:aws:iam::123456789012",
+        ),
+        ({"launchTemplate": {"launchTemplateName": "none"}}, "template name none, does not exist"),
+        ({"launchTemplate": {"launchTemplateId": "lt-1"}}, "The launch template ID 'lt-1' does not exist"),
+        ({"launchTemplate": {"launchTemplateName": "template", "version": "7"}}, "the specified version 7"),
+    ],
+)
+def test_environment_with_missing_profile_or_template_is_invalid(service, changed, words):
+    def status(name):
+        (found,) = service.call("DescribeComputeEnvironments", computeEnvironments=[name])["computeEnvironments"]
+        return found["status"], found["statusReason"]
+
+    service.services("iam", "CreateInstanceProfile", InstanceProfileName="profile")
+    service.services("ec2", "CreateLaunchTemplate", LaunchTemplateName="template", LaunchTemplateData={})
+    right = {"instanceRole": "profile", "launchTemplate": {"launchTemplateName": "template", "version": "$Latest"}}
+    resources = {"type": "EC2", "maxvCpus": 8, "instanceTypes": ["optimal"], **service.network(), **right}
+    call = {"computeEnvironmentName": "managed", "type": "MANAGED"}
+    service.call("CreateComputeEnvironment", **call, computeResources={**resources, **changed})
+    kind, reason = status("managed")
+    assert kind == "INVALID"
+    assert reason.startswith("CLIENT_ERROR - ")
+    assert words in reason
+    order = [{"order": 1, "computeEnvironment": "managed"}]
+    queue = {"jobQueueName": "r", "priority": 1, "computeEnvironmentOrder": order}
+    assert "is not VALID" in service.refusal("CreateJobQueue", **queue)
+    service.call("UpdateComputeEnvironment", computeEnvironment="managed", computeResources=right)
+    assert status("managed") == ("VALID", "ComputeEnvironment Healthy")
+    service.call("CreateJobQueue", **queue)
 
 
 @pytest.mark.parametrize(
