@@ -40,14 +40,7 @@ from cloudknot.local.iam.requests.operations import Operation, carry_out
 from cloudknot.local.wsgi import Answer, ClientException
 
 if TYPE_CHECKING:
-    from types_boto3_batch.type_defs import (
-        DescribeJobsRequestTypeDef,
-        KeyValuesPairTypeDef,
-        ListJobsRequestTypeDef,
-        SubmitJobRequestTypeDef,
-        TerminateJobRequestTypeDef,
-        TerminateJobsRequestTypeDef,
-    )
+    from types_boto3_batch import type_defs
 
 End = Callable[[Job, str, float], list[Action]]
 """``end(job, reason, now)``: cancels or terminates a job."""
@@ -130,7 +123,7 @@ class Batch:
         """Answer a request. Raise `ServiceError` for a refused one."""
         return carry_out("batch", self._operations, operation, request, ClientException)
 
-    def _submit_job(self, request: SubmitJobRequestTypeDef) -> Answer:
+    def _submit_job(self, request: type_defs.SubmitJobRequestTypeDef) -> Answer:
         with self._changed:
             self._engine.make_room()
             self._store.delete_old(int(self._clock() * 1000))
@@ -154,7 +147,7 @@ class Batch:
                 self._engine.handle(Exited(action.task.id, None), now)
         self._engine.forget(job)
 
-    def _describe_jobs(self, request: DescribeJobsRequestTypeDef) -> Answer:
+    def _describe_jobs(self, request: type_defs.DescribeJobsRequestTypeDef) -> Answer:
         ids = request["jobs"]
         if len(ids) > MAX_DESCRIBED:
             raise ClientException(f"Number of jobs must be at most {MAX_DESCRIBED}")
@@ -163,23 +156,23 @@ class Batch:
             self._save()
             return {"jobs": [detail(job) for job in map(self._known, ids) if job is not None]}
 
-    def _list_jobs(self, request: ListJobsRequestTypeDef) -> Answer:
+    def _list_jobs(self, request: type_defs.ListJobsRequestTypeDef) -> Answer:
         with self._changed:
             self._save()
             return page(request, self._listed(request))
 
-    def _cancel_job(self, request: TerminateJobRequestTypeDef) -> Answer:
+    def _cancel_job(self, request: type_defs.TerminateJobRequestTypeDef) -> Answer:
         self._end(request["jobId"], request["reason"], self._engine.cancel)
         return {}
 
-    def _terminate_job(self, request: TerminateJobRequestTypeDef) -> Answer:
+    def _terminate_job(self, request: type_defs.TerminateJobRequestTypeDef) -> Answer:
         self._end(request["jobId"], request["reason"], self._engine.terminate)
         return {}
 
-    def _cancel_jobs(self, request: TerminateJobsRequestTypeDef) -> Answer:
+    def _cancel_jobs(self, request: type_defs.TerminateJobsRequestTypeDef) -> Answer:
         return self._end_all(request, self._engine.cancel)
 
-    def _terminate_jobs(self, request: TerminateJobsRequestTypeDef) -> Answer:
+    def _terminate_jobs(self, request: type_defs.TerminateJobsRequestTypeDef) -> Answer:
         return self._end_all(request, self._engine.terminate)
 
     def report(self, event: Event) -> None:
@@ -246,7 +239,7 @@ class Batch:
         if self._timekeeper.ident is not None:
             self._timekeeper.join(timeout=5)
 
-    def _listed(self, request: ListJobsRequestTypeDef) -> Iterable[Job]:
+    def _listed(self, request: type_defs.ListJobsRequestTypeDef) -> Iterable[Job]:
         """Return the jobs for a ListJobs request."""
         if request.get("arrayJobId"):
             jobs: Iterable[Job] = self._job(request["arrayJobId"]).children
@@ -262,7 +255,7 @@ class Batch:
             raise ClientException("Exactly one of jobQueue, arrayJobId and multiNodeJobId must be specified")
         return (job for job in jobs if job.status == (request.get("jobStatus") or Status.RUNNING))
 
-    def _newest(self, request: ListJobsRequestTypeDef, status: str) -> Iterator[Job]:
+    def _newest(self, request: type_defs.ListJobsRequestTypeDef, status: str) -> Iterator[Job]:
         """Yield the jobs of a queue, the newest first, from the position of the request's token."""
         queue, token = request["jobQueue"].rpartition("/")[2], request.get("nextToken")
         before = _position(token) if token else None
@@ -292,7 +285,7 @@ class Batch:
             if not job.status.ended:
                 self._perform(end(job, reason, self._clock()))
 
-    def _end_all(self, request: TerminateJobsRequestTypeDef, end: End) -> Answer:
+    def _end_all(self, request: type_defs.TerminateJobsRequestTypeDef, end: End) -> Answer:
         ids = request["jobs"]
         if len(ids) > MAX_BULK:
             raise ClientException(f"Number of jobs must be at most {MAX_BULK}")
@@ -475,7 +468,7 @@ def _without_none(values: Mapping[str, object]) -> Answer:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def page(request: ListJobsRequestTypeDef, jobs: Iterable[Job]) -> Answer:
+def page(request: type_defs.ListJobsRequestTypeDef, jobs: Iterable[Job]) -> Answer:
     """Return one page of ListJobs. The order of ``jobs`` is the order of the answer."""
     size = min(request.get("maxResults") or PAGE_SIZE, FILTERED_PAGE_SIZE if request.get("filters") else PAGE_SIZE)
     entries = list(islice(jobs, size + 1))
@@ -492,7 +485,7 @@ def _position(token: str) -> int:
     return int(token)
 
 
-def matches(job: Job, filters: Iterable[KeyValuesPairTypeDef]) -> bool:
+def matches(job: Job, filters: Iterable[type_defs.KeyValuesPairTypeDef]) -> bool:
     """Return whether a job passes the filters of ListJobs (AWS Batch API reference, "ListJobs")."""
     return all(any(_matches(job, entry["name"], value) for value in entry.get("values", ())) for entry in filters)
 

@@ -14,22 +14,7 @@ from cloudknot.local.directory.state import ACCOUNT, REGION
 from cloudknot.local.wsgi import Answer, ClientException, ServiceError
 
 if TYPE_CHECKING:
-    from types_boto3_batch.type_defs import (
-        CreateComputeEnvironmentRequestTypeDef,
-        CreateJobQueueRequestTypeDef,
-        DeleteComputeEnvironmentRequestTypeDef,
-        DeleteJobQueueRequestTypeDef,
-        DeregisterJobDefinitionRequestTypeDef,
-        DescribeComputeEnvironmentsRequestTypeDef,
-        DescribeJobDefinitionsRequestTypeDef,
-        DescribeJobQueuesRequestTypeDef,
-        ListTagsForResourceRequestTypeDef,
-        RegisterJobDefinitionRequestTypeDef,
-        TagResourceRequestTypeDef,
-        UntagResourceRequestTypeDef,
-        UpdateComputeEnvironmentRequestTypeDef,
-        UpdateJobQueueRequestTypeDef,
-    )
+    from types_boto3_batch import type_defs
 
 QUOTA = 50
 """Job queues, and likewise compute environments, of an account in a region (Batch user guide, "Service quotas")."""
@@ -94,7 +79,7 @@ class BatchResources:
             "UntagResource": self._untag,
         }
 
-    def _register(self, request: RegisterJobDefinitionRequestTypeDef) -> Answer:
+    def _register(self, request: type_defs.RegisterJobDefinitionRequestTypeDef) -> Answer:
         name = request["jobDefinitionName"]
         _check_supported(request)
         _check_name("Job definition name", name)
@@ -116,7 +101,7 @@ class BatchResources:
             self._catalog.store(DEFINITION, name, arn, content)
         return {"jobDefinitionArn": arn, "jobDefinitionName": name, "revision": revision}
 
-    def _deregister(self, request: DeregisterJobDefinitionRequestTypeDef) -> Answer:
+    def _deregister(self, request: type_defs.DeregisterJobDefinitionRequestTypeDef) -> Answer:
         with self._lock:
             definition = self._catalog.find(DEFINITION, request["jobDefinition"])
             if definition is not None and definition["status"] == "ACTIVE":
@@ -124,14 +109,14 @@ class BatchResources:
                 self._catalog.store(DEFINITION, name, arn, {**definition, "status": "INACTIVE"})
         return {}
 
-    def _describe_definitions(self, request: DescribeJobDefinitionsRequestTypeDef) -> Answer:
+    def _describe_definitions(self, request: type_defs.DescribeJobDefinitionsRequestTypeDef) -> Answer:
         if references := request.get("jobDefinitions"):
             found = [self._catalog.find(DEFINITION, reference) for reference in references]
             return {"jobDefinitions": [definition for definition in found if definition is not None]}
         name = request.get("jobDefinitionName", "").rpartition("/")[2].partition(":")[0]
         return self._page(DEFINITION, "jobDefinitions", request, name=name, status=request.get("status", ""))
 
-    def _create_queue(self, request: CreateJobQueueRequestTypeDef) -> Answer:
+    def _create_queue(self, request: type_defs.CreateJobQueueRequestTypeDef) -> Answer:
         name = request["jobQueueName"]
         _check_supported(request)
         with self._lock:
@@ -141,7 +126,7 @@ class BatchResources:
             defaults: Resource = {"state": "ENABLED", "jobStateTimeLimitActions": [], "tags": {}}
             return self._store_new(QUEUE, name, {**defaults, **request, "computeEnvironmentOrder": order})
 
-    def _update_queue(self, request: UpdateJobQueueRequestTypeDef) -> Answer:
+    def _update_queue(self, request: type_defs.UpdateJobQueueRequestTypeDef) -> Answer:
         _check_supported(request)
         with self._lock:
             queue = self._existing(QUEUE, request["jobQueue"])
@@ -161,7 +146,7 @@ class BatchResources:
                 raise ClientException(f"{environment['computeEnvironmentArn']} is not VALID")
         return [{**entry, "computeEnvironment": arn} for entry, arn in zip(order, arns, strict=True)]
 
-    def _delete_queue(self, request: DeleteJobQueueRequestTypeDef) -> Answer:
+    def _delete_queue(self, request: type_defs.DeleteJobQueueRequestTypeDef) -> Answer:
         with self._lock:
             queue = self._catalog.find(QUEUE, request["jobQueue"])
             if queue is None:
@@ -172,10 +157,10 @@ class BatchResources:
         self._on_queue_deleted(queue["jobQueueName"])
         return {}
 
-    def _describe_queues(self, request: DescribeJobQueuesRequestTypeDef) -> Answer:
+    def _describe_queues(self, request: type_defs.DescribeJobQueuesRequestTypeDef) -> Answer:
         return self._described(QUEUE, "jobQueues", request)
 
-    def _create_environment(self, request: CreateComputeEnvironmentRequestTypeDef) -> Answer:
+    def _create_environment(self, request: type_defs.CreateComputeEnvironmentRequestTypeDef) -> Answer:
         name, resources = request["computeEnvironmentName"], request.get("computeResources")
         _check_supported(request)
         if request["type"] == "MANAGED" and not resources:
@@ -192,7 +177,7 @@ class BatchResources:
             content = {**defaults, **request, **made, **self._health(resources or {})}
             return self._store_new(ENVIRONMENT, name, content)
 
-    def _update_environment(self, request: UpdateComputeEnvironmentRequestTypeDef) -> Answer:
+    def _update_environment(self, request: type_defs.UpdateComputeEnvironmentRequestTypeDef) -> Answer:
         self._check_network(request.get("computeResources") or {})
         with self._lock:
             environment = self._existing(ENVIRONMENT, request["computeEnvironment"])
@@ -233,7 +218,7 @@ class BatchResources:
             return _invalid_environment(f"Invalid IamInstanceProfile: {role}")
         return _healthy(ENVIRONMENT)
 
-    def _delete_environment(self, request: DeleteComputeEnvironmentRequestTypeDef) -> Answer:
+    def _delete_environment(self, request: type_defs.DeleteComputeEnvironmentRequestTypeDef) -> Answer:
         with self._lock:
             environment = self._catalog.find(ENVIRONMENT, request["computeEnvironment"])
             if environment is None:
@@ -247,16 +232,16 @@ class BatchResources:
             self._catalog.delete(arn)
         return {}
 
-    def _describe_environments(self, request: DescribeComputeEnvironmentsRequestTypeDef) -> Answer:
+    def _describe_environments(self, request: type_defs.DescribeComputeEnvironmentsRequestTypeDef) -> Answer:
         return self._described(ENVIRONMENT, "computeEnvironments", request)
 
-    def _list_tags(self, request: ListTagsForResourceRequestTypeDef) -> Answer:
+    def _list_tags(self, request: type_defs.ListTagsForResourceRequestTypeDef) -> Answer:
         return {"tags": self._tagged(request["resourceArn"])[1].get("tags", {})}
 
-    def _tag(self, request: TagResourceRequestTypeDef) -> Answer:
+    def _tag(self, request: type_defs.TagResourceRequestTypeDef) -> Answer:
         return self._change_tags(request["resourceArn"], lambda tags: {**tags, **request["tags"]})
 
-    def _untag(self, request: UntagResourceRequestTypeDef) -> Answer:
+    def _untag(self, request: type_defs.UntagResourceRequestTypeDef) -> Answer:
         keys = request["tagKeys"]
         return self._change_tags(
             request["resourceArn"], lambda tags: {key: value for key, value in tags.items() if key not in keys}

@@ -15,18 +15,9 @@ from cloudknot.local.batch.records import OVERRIDES_TOO_LONG, Dependency, ExitRu
 from cloudknot.local.wsgi import ClientException
 
 if TYPE_CHECKING:
-    from types_boto3_batch.type_defs import (
-        ContainerOverridesTypeDef,
-        ContainerPropertiesOutputTypeDef,
-        EvaluateOnExitTypeDef,
-        JobDefinitionTypeDef,
-        JobDependencyTypeDef,
-        JobTimeoutTypeDef,
-        RetryStrategyUnionTypeDef,
-        SubmitJobRequestTypeDef,
-    )
+    from types_boto3_batch import type_defs
 
-    Container = ContainerPropertiesOutputTypeDef | ContainerOverridesTypeDef
+    Container = type_defs.ContainerPropertiesOutputTypeDef | type_defs.ContainerOverridesTypeDef
 
 Find = Callable[[str], Job | None]
 MAX_PAYLOAD = 30 * 1024
@@ -48,7 +39,7 @@ _COPIED = ("jobRoleArn", "executionRoleArn", "user", "linuxParameters", "logConf
 """The container properties of a job definition that a job has unchanged."""
 
 
-def resolve(request: SubmitJobRequestTypeDef, catalog: BatchCatalog, find: Find) -> JobSpec:
+def resolve(request: type_defs.SubmitJobRequestTypeDef, catalog: BatchCatalog, find: Find) -> JobSpec:
     """Return the job for a SubmitJob request. ``find`` returns a job by its id, or None.
 
     Raises
@@ -105,7 +96,7 @@ def _check_request(request: Mapping[str, object]) -> None:
             )
 
 
-def _container(definition: JobDefinitionTypeDef) -> ContainerPropertiesOutputTypeDef:
+def _container(definition: type_defs.JobDefinitionTypeDef) -> type_defs.ContainerPropertiesOutputTypeDef:
     container = definition.get("containerProperties")
     if definition.get("type") != "container" or not container or not container.get("image"):
         name, kind = definition["jobDefinitionName"], definition.get("type")
@@ -116,9 +107,9 @@ def _container(definition: JobDefinitionTypeDef) -> ContainerPropertiesOutputTyp
     return container
 
 
-def _copied(container: ContainerPropertiesOutputTypeDef) -> ContainerPropertiesOutputTypeDef:
+def _copied(container: type_defs.ContainerPropertiesOutputTypeDef) -> type_defs.ContainerPropertiesOutputTypeDef:
     properties = {name: value for name, value in container.items() if name in _COPIED}
-    return cast("ContainerPropertiesOutputTypeDef", properties)
+    return cast("type_defs.ContainerPropertiesOutputTypeDef", properties)
 
 
 def _resources(properties: Container) -> dict[str, str]:
@@ -145,7 +136,7 @@ def _environment(properties: Container) -> dict[str, str]:
     return variables
 
 
-def _retry_strategy(strategy: RetryStrategyUnionTypeDef) -> RetryStrategy:
+def _retry_strategy(strategy: type_defs.RetryStrategyUnionTypeDef) -> RetryStrategy:
     rules = strategy.get("evaluateOnExit") or []
     attempts = strategy.get("attempts", 1)
     if attempts not in ATTEMPTS:
@@ -157,7 +148,7 @@ def _retry_strategy(strategy: RetryStrategyUnionTypeDef) -> RetryStrategy:
     return RetryStrategy(attempts, tuple(_exit_rule(rule) for rule in rules))
 
 
-def _exit_rule(rule: EvaluateOnExitTypeDef) -> ExitRule:
+def _exit_rule(rule: type_defs.EvaluateOnExitTypeDef) -> ExitRule:
     action = str(rule.get("action", "")).upper()
     patterns = [rule.get("onExitCode"), rule.get("onReason"), rule.get("onStatusReason")]
     if action not in ("RETRY", "EXIT"):
@@ -169,21 +160,21 @@ def _exit_rule(rule: EvaluateOnExitTypeDef) -> ExitRule:
     return ExitRule(action, *patterns)
 
 
-def _timeout(timeout: JobTimeoutTypeDef) -> int | None:
+def _timeout(timeout: type_defs.JobTimeoutTypeDef) -> int | None:
     seconds = timeout.get("attemptDurationSeconds")
     if seconds is not None and seconds < MIN_TIMEOUT:
         raise ClientException(f"Timeout attemptDurationSeconds must be at least {MIN_TIMEOUT}")
     return seconds
 
 
-def _array_size(request: SubmitJobRequestTypeDef) -> int | None:
+def _array_size(request: type_defs.SubmitJobRequestTypeDef) -> int | None:
     size = (request.get("arrayProperties") or {}).get("size")
     if size is not None and size not in ARRAY_SIZES:
         raise ClientException("Array size must be between 2 and 10000")
     return size
 
 
-def _dependencies(request: SubmitJobRequestTypeDef, find: Find) -> tuple[Dependency, ...]:
+def _dependencies(request: type_defs.SubmitJobRequestTypeDef, find: Find) -> tuple[Dependency, ...]:
     entries = request.get("dependsOn") or []
     if len(entries) > MAX_DEPENDENCIES:
         raise ClientException(f"Job cannot have more than {MAX_DEPENDENCIES} dependencies")
@@ -191,7 +182,7 @@ def _dependencies(request: SubmitJobRequestTypeDef, find: Find) -> tuple[Depende
     return tuple(_dependency(entry, size, find) for entry in entries)
 
 
-def _dependency(entry: JobDependencyTypeDef, size: int | None, find: Find) -> Dependency:
+def _dependency(entry: type_defs.JobDependencyTypeDef, size: int | None, find: Find) -> Dependency:
     kind, job_id = entry.get("type", ""), entry.get("jobId")
     if kind not in ("", "SEQUENTIAL", "N_TO_N"):
         raise ClientException(f"Dependency type must be SEQUENTIAL or N_TO_N, not {kind}")

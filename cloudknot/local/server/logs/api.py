@@ -23,17 +23,7 @@ from cloudknot.local.server.logs.store import (
 from cloudknot.local.wsgi import Answer, ServiceError
 
 if TYPE_CHECKING:
-    from types_boto3_logs.type_defs import (
-        CreateLogGroupRequestTypeDef,
-        CreateLogStreamRequestTypeDef,
-        DeleteLogStreamRequestTypeDef,
-        DescribeLogGroupsRequestTypeDef,
-        DescribeLogStreamsRequestTypeDef,
-        FilterLogEventsRequestTypeDef,
-        GetLogEventsRequestTypeDef,
-        PutLogEventsRequestTypeDef,
-        PutRetentionPolicyRequestTypeDef,
-    )
+    from types_boto3_logs import type_defs
 
 MAX_EVENTS = 10_000
 MAX_PAGE = 1_048_576
@@ -97,7 +87,7 @@ class Logs:
         """Answer a request. Raise `ServiceError` for a refused one."""
         return carry_out("logs", self._operations, operation, request, _invalid)
 
-    def _create_group(self, request: CreateLogGroupRequestTypeDef) -> Answer:
+    def _create_group(self, request: type_defs.CreateLogGroupRequestTypeDef) -> Answer:
         name = request["logGroupName"]
         kept = ("kmsKeyId", "logGroupClass", "deletionProtectionEnabled")
         properties = {member: value for member, value in request.items() if member in kept}
@@ -109,7 +99,7 @@ class Logs:
         self._store.delete_group(self._group(request))
         return {}
 
-    def _describe_groups(self, request: DescribeLogGroupsRequestTypeDef) -> Answer:
+    def _describe_groups(self, request: type_defs.DescribeLogGroupsRequestTypeDef) -> Answer:
         size = request.get("limit", MAX_LISTED)
         found = self._store.groups(
             prefix=request.get("logGroupNamePrefix", ""),
@@ -135,7 +125,7 @@ class Logs:
             **group.properties,
         }
 
-    def _put_retention(self, request: PutRetentionPolicyRequestTypeDef) -> Answer:
+    def _put_retention(self, request: type_defs.PutRetentionPolicyRequestTypeDef) -> Answer:
         days = request["retentionInDays"]
         if days not in RETENTIONS:
             raise _invalid(f"The retention of {days} days is not one of {', '.join(map(str, RETENTIONS))}")
@@ -146,17 +136,17 @@ class Logs:
         self._store.change_group(replace(self._group(request), retention=None))
         return {}
 
-    def _create_stream(self, request: CreateLogStreamRequestTypeDef) -> Answer:
+    def _create_stream(self, request: type_defs.CreateLogStreamRequestTypeDef) -> Answer:
         name = request["logStreamName"]
         if not self._store.add_stream(self._group(request), name):
             raise ServiceError("ResourceAlreadyExistsException", "The specified log stream already exists")
         return {}
 
-    def _delete_stream(self, request: DeleteLogStreamRequestTypeDef) -> Answer:
+    def _delete_stream(self, request: type_defs.DeleteLogStreamRequestTypeDef) -> Answer:
         self._store.delete_stream(self._stream(self._group(request), request["logStreamName"]))
         return {}
 
-    def _describe_streams(self, request: DescribeLogStreamsRequestTypeDef) -> Answer:
+    def _describe_streams(self, request: type_defs.DescribeLogStreamsRequestTypeDef) -> Answer:
         group, prefix = self._group(request), request.get("logStreamNamePrefix", "")
         by_time = request.get("orderBy") == "LastEventTime"
         if by_time and prefix:
@@ -170,7 +160,7 @@ class Logs:
         more = {"nextToken": str(first + size)} if len(found) > first + size else {}
         return {"logStreams": [_described_stream(group, item) for item in found[first : first + size]], **more}
 
-    def _put_events(self, request: PutLogEventsRequestTypeDef) -> Answer:
+    def _put_events(self, request: type_defs.PutLogEventsRequestTypeDef) -> Answer:
         stream = self._stream(self._group(request), request["logStreamName"])
         events = [(event["timestamp"], event["message"]) for event in request["logEvents"]]
         times, sizes = [at for at, _ in events], [_size(message) for _, message in events]
@@ -191,7 +181,7 @@ class Logs:
         token = {"nextSequenceToken": f"{stream.id:056d}"}
         return {**token, "rejectedLogEventsInfo": rejected} if rejected else token
 
-    def _get_events(self, request: GetLogEventsRequestTypeDef) -> Answer:
+    def _get_events(self, request: type_defs.GetLogEventsRequestTypeDef) -> Answer:
         group = self._group(request)
         stream = self._stream(group, request["logStreamName"])
         after, before = self._times(group, request.get("startTime"), request.get("endTime", 1 << 61))
@@ -216,7 +206,7 @@ class Logs:
             "nextBackwardToken": _token("b", events[0].position if events else place),
         }
 
-    def _filter_events(self, request: FilterLogEventsRequestTypeDef) -> Answer:
+    def _filter_events(self, request: type_defs.FilterLogEventsRequestTypeDef) -> Answer:
         group = self._group(request)
         names = request.get("logStreamNames")
         if names and request.get("logStreamNamePrefix"):

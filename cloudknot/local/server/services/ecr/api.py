@@ -24,23 +24,7 @@ from cloudknot.local.server.services.ecr.images import ImageDocuments
 from cloudknot.local.wsgi import Answer, ServiceError
 
 if TYPE_CHECKING:
-    from types_boto3_ecr.type_defs import (
-        BatchDeleteImageRequestTypeDef,
-        BatchGetImageRequestTypeDef,
-        CreateRepositoryRequestTypeDef,
-        DeleteRepositoryRequestTypeDef,
-        DescribeImagesRequestTypeDef,
-        DescribeRepositoriesRequestTypeDef,
-        GetAuthorizationTokenRequestTypeDef,
-        ImageDetailTypeDef,
-        ImageFailureTypeDef,
-        ImageIdentifierTypeDef,
-        ImageTypeDef,
-        ListImagesRequestTypeDef,
-        PutImageRequestTypeDef,
-        TagResourceRequestTypeDef,
-        UntagResourceRequestTypeDef,
-    )
+    from types_boto3_ecr import type_defs
 
     from cloudknot.aws.images.registry.client import Registry
 
@@ -115,7 +99,7 @@ class Ecr:
             # The registry failed. With a code of ECR, the client would repeat the call for minutes and blame AWS.
             raise ServiceError(REGISTRY_UNAVAILABLE, str(error)) from error
 
-    def _authorization_token(self, request: GetAuthorizationTokenRequestTypeDef) -> Answer:
+    def _authorization_token(self, request: type_defs.GetAuthorizationTokenRequestTypeDef) -> Answer:
         registry = self._registry
         username, password = (registry.login.username, registry.login.password) if registry else ("AWS", "")
         data = {
@@ -129,7 +113,7 @@ class Ecr:
     def _address(self) -> str:
         return self._registry.address if self._registry else f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com"
 
-    def _create_repository(self, request: CreateRepositoryRequestTypeDef) -> Answer:
+    def _create_repository(self, request: type_defs.CreateRepositoryRequestTypeDef) -> Answer:
         name = request["repositoryName"]
         repository: Document = {
             "repositoryName": name,
@@ -155,7 +139,7 @@ class Ecr:
         shown = {name: value for name, value in repository.items() if name not in _RELATED}
         return {**shown, "repositoryUri": f"{self._address}/{repository['repositoryName']}"}
 
-    def _describe_repositories(self, request: DescribeRepositoriesRequestTypeDef) -> Answer:
+    def _describe_repositories(self, request: type_defs.DescribeRepositoriesRequestTypeDef) -> Answer:
         names = request.get("repositoryNames")
         found = [self._repository(name) for name in names] if names else self._repositories.all()
         shown, token = page(found, request.get("nextToken"), request.get("maxResults", 100))
@@ -176,7 +160,7 @@ class Ecr:
     def _by_arn(self, arn: str) -> Document:
         return self._repository(arn.partition(":repository/")[2])
 
-    def _tag(self, request: TagResourceRequestTypeDef) -> Answer:
+    def _tag(self, request: type_defs.TagResourceRequestTypeDef) -> Answer:
         given = {tag["Key"]: tag for tag in request["tags"]}
         with self._lock:
             repository = self._by_arn(request["resourceArn"])
@@ -184,7 +168,7 @@ class Ecr:
             self._repositories[repository["repositoryName"]] = {**repository, "tags": [*others, *given.values()]}
         return {}
 
-    def _untag(self, request: UntagResourceRequestTypeDef) -> Answer:
+    def _untag(self, request: type_defs.UntagResourceRequestTypeDef) -> Answer:
         with self._lock:
             repository = self._by_arn(request["resourceArn"])
             remaining = [tag for tag in repository["tags"] if tag["Key"] not in request["tagKeys"]]
@@ -222,7 +206,7 @@ class Ecr:
             f"Delete{noun}": lambda request: change(request, None),
         }
 
-    def _delete_repository(self, request: DeleteRepositoryRequestTypeDef) -> Answer:
+    def _delete_repository(self, request: type_defs.DeleteRepositoryRequestTypeDef) -> Answer:
         name = request["repositoryName"]
         repository = self._repository(name)
         tags = self._images.tags(name)
@@ -238,7 +222,7 @@ class Ecr:
         self._repositories.pop(name, None)
         return {"repository": self._described(repository)}
 
-    def _describe_images(self, request: DescribeImagesRequestTypeDef) -> Answer:
+    def _describe_images(self, request: type_defs.DescribeImagesRequestTypeDef) -> Answer:
         """Describe images. An image requested by a tag shows that tag only."""
         # Its other tags can only be found in the manifests of all tags.
         name = request["repositoryName"]
@@ -264,7 +248,7 @@ class Ecr:
         with self._lock:
             return float(self._pushes.setdefault(f"{name}@{digest}", {"at": time.time()})["at"])
 
-    def _list_images(self, request: ListImagesRequestTypeDef) -> Answer:
+    def _list_images(self, request: type_defs.ListImagesRequestTypeDef) -> Answer:
         name = request["repositoryName"]
         self._account(name)
         # A registry lists tags only, so images without a tag cannot be found.
@@ -274,7 +258,7 @@ class Ecr:
         image_ids = [{**image_id, "imageDigest": manifest.digest} for image_id, manifest in pairs if manifest]
         return {"imageIds": image_ids}
 
-    def _batch_get_image(self, request: BatchGetImageRequestTypeDef) -> Answer:
+    def _batch_get_image(self, request: type_defs.BatchGetImageRequestTypeDef) -> Answer:
         name = request["repositoryName"]
         account = self._account(name)
         images, failures = [], []
@@ -286,7 +270,7 @@ class Ecr:
                 images.append(_image(manifest, image_id, name, account))
         return {"images": images, "failures": failures}
 
-    def _put_image(self, request: PutImageRequestTypeDef) -> Answer:
+    def _put_image(self, request: type_defs.PutImageRequestTypeDef) -> Answer:
         name = request["repositoryName"]
         account = self._account(name)
         body, tag = request["imageManifest"], request.get("imageTag")
@@ -306,7 +290,7 @@ class Ecr:
         self._pushed_at(name, after.digest)
         return {"image": _image(after, {"imageTag": tag}, name, account)}
 
-    def _batch_delete_image(self, request: BatchDeleteImageRequestTypeDef) -> Answer:
+    def _batch_delete_image(self, request: type_defs.BatchDeleteImageRequestTypeDef) -> Answer:
         name = request["repositoryName"]
         self._account(name)
         deleted, failures = [], []
@@ -334,15 +318,15 @@ class Ecr:
         """Return the account of a repository. Raises `ServiceError` if the repository does not exist."""
         return str(self._repository(repository)["registryId"])
 
-    def _all_ids(self, name: str) -> list[ImageIdentifierTypeDef]:
+    def _all_ids(self, name: str) -> list[type_defs.ImageIdentifierTypeDef]:
         return [{"imageTag": tag} for tag in self._images.tags(name)]
 
-    def _manifest(self, name: str, image_id: ImageIdentifierTypeDef) -> ImageManifest | None:
+    def _manifest(self, name: str, image_id: type_defs.ImageIdentifierTypeDef) -> ImageManifest | None:
         reference = image_id.get("imageDigest") or image_id.get("imageTag")
         return self._images.manifest(name, reference) if reference else None
 
 
-def _detail(manifest: ImageManifest, tags: list[str], name: str, account: str) -> ImageDetailTypeDef:
+def _detail(manifest: ImageManifest, tags: list[str], name: str, account: str) -> type_defs.ImageDetailTypeDef:
     return {
         "registryId": account,
         "repositoryName": name,
@@ -353,7 +337,9 @@ def _detail(manifest: ImageManifest, tags: list[str], name: str, account: str) -
     }
 
 
-def _image(manifest: ImageManifest, image_id: ImageIdentifierTypeDef, name: str, account: str) -> ImageTypeDef:
+def _image(
+    manifest: ImageManifest, image_id: type_defs.ImageIdentifierTypeDef, name: str, account: str
+) -> type_defs.ImageTypeDef:
     return {
         "registryId": account,
         "repositoryName": name,
@@ -363,11 +349,11 @@ def _image(manifest: ImageManifest, image_id: ImageIdentifierTypeDef, name: str,
     }
 
 
-def _failure(image_id: ImageIdentifierTypeDef) -> ImageFailureTypeDef:
+def _failure(image_id: type_defs.ImageIdentifierTypeDef) -> type_defs.ImageFailureTypeDef:
     return {"imageId": image_id, "failureCode": "ImageNotFound", "failureReason": "Requested image not found"}
 
 
-def _no_image(image_id: ImageIdentifierTypeDef, name: str, account: str) -> str:
+def _no_image(image_id: type_defs.ImageIdentifierTypeDef, name: str, account: str) -> str:
     identifier = f"imageDigest:'{image_id.get('imageDigest', 'null')}', imageTag:'{image_id.get('imageTag', 'null')}'"
     return (
         f"The image with imageId {{{identifier}}} does not exist within the repository with name '{name}' in the "
