@@ -42,6 +42,8 @@ class InputPacker:
         Whether each element is a sequence of arguments.
     calls : CallCheck, optional
         The check of the number of arguments, with ``starmap``. Default: none.
+    is_lasting : bool
+        Whether the elements stay as they are while later ones are read. Those of a generator may share memory.
 
     Attributes
     ----------
@@ -51,8 +53,16 @@ class InputPacker:
         With ``starmap``, the least and the largest number of arguments of an element so far.
     """
 
-    def __init__(self, elements: Iterable[object], dump: Dump, starmap: bool, calls: CallCheck | None = None) -> None:
+    def __init__(
+        self,
+        elements: Iterable[object],
+        dump: Dump,
+        starmap: bool,
+        calls: CallCheck | None = None,
+        is_lasting: bool = False,
+    ) -> None:
         self._elements, self._dump, self._starmap, self._calls = elements, dump, starmap, calls
+        self.is_lasting = is_lasting
         self._generators = SharedGenerators()
         self.count = 0
         self.lengths: list[int] = []
@@ -119,20 +129,22 @@ def upload_inputs(storage: Storage, keys: RunKeys, packer: InputPacker) -> Store
         # request in place of two. Padding is harmless, because a pickle ends with a mark.
         storage.put(keys.inputs, head.padded(stride))
         return StoredInputs(packer.count, stride)
-    _upload(storage, keys, chain(head.drain(), rest), seed)
+    _upload(storage, keys, chain(head.drain(), rest), seed, packer.is_lasting)
     return StoredInputs(packer.count, 0)
 
 
-def _upload(storage: Storage, keys: RunKeys, elements: Iterable[Pieces], seed: int) -> None:
+def _upload(storage: Storage, keys: RunKeys, elements: Iterable[Pieces], seed: int, is_lasting: bool) -> None:
     """Store elements, each with a seal, and the index of their offsets."""
-    # Both go to S3 in parts, so memory holds one element and a few parts, whatever the size of the input.
+    # Both go to S3 in parts, so memory holds one element and a few parts, whatever the size of the input. Arrays in a
+    # list are sent from their own memory.
     offset = 0
     with storage.uploading(keys.inputs) as inputs, storage.uploading(keys.index) as index:
         index.write(pack_entry(0, 0, seed))
+        add = inputs.lend if is_lasting else inputs.write
         for number, pieces in enumerate(elements):
             record = sealed(pieces, numbered(seed, number))
             for piece in record:
-                inputs.write(piece)
+                add(piece)
             offset += size_of(record)
             index.write(pack_entry(offset, number + 1, seed))
             del piece, pieces, record

@@ -216,10 +216,10 @@ class S3:
         if size_of(body) <= WHOLE_BODY:
             self._persistent.put_object(**name, Body=b"".join(body), IfNoneMatch="*", **encryption(self.sse))
             return True
-        # Only one part is in memory besides the pieces.
+        # Only one part is in memory besides the pieces, for boto3.
         with Upload(self._persistent, name, encryption(self.sse), only_new=True, parallel=1) as upload:
             for piece in body:
-                upload.write(piece)
+                upload.lend(piece)
         return not upload.kept_other
 
     def load(

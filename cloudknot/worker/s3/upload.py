@@ -1,4 +1,4 @@
-"""Upload one object to S3 while it is written, with only a few parts in memory.
+"""Upload one object to S3 while it is written, with copies of only a few parts in memory.
 
 The client passes its door, the worker its own client. Both retry calls that fail for a moment.
 """
@@ -116,12 +116,19 @@ class Upload:
         return self
 
     def write(self, data: Buffer) -> None:
-        """Add the next bytes. Raises the error of an earlier part, if one failed."""
+        """Add the next bytes, which may change afterwards. Raises the error of an earlier part, if one failed."""
+        self._add(data, is_lasting=isinstance(data, bytes))
+
+    def lend(self, data: Buffer) -> None:
+        """Add the next bytes without a copy, as `write`. They must stay the same until this context ends."""
+        self._add(data, is_lasting=True)
+
+    def _add(self, data: Buffer, *, is_lasting: bool) -> None:
         self.size += memoryview(data).nbytes
-        for part in self._parts.cut(data):
+        for part in self._parts.cut(data, is_lasting=is_lasting):
             self._send(part)
 
-    def _send(self, part: bytearray) -> None:
+    def _send(self, part: Pieces) -> None:
         if not self._id:
             self._id = self._s3.create_multipart_upload(**self._name, **self._encryption)["UploadId"]
         number = len(self._sent) + len(self._sending) + 1
@@ -132,12 +139,12 @@ class Upload:
             self._sent.append(self._sending.popleft().result())
         self._sending.append(self._pool.submit(self._send_part, number, part))
 
-    def _send_part(self, number: int, part: bytearray) -> CompletedPartTypeDef:
-        etag = self._put(self._name, [part], {}, {"partNumber": str(number), "uploadId": self._id})
+    def _send_part(self, number: int, part: Pieces) -> CompletedPartTypeDef:
+        etag = self._put(self._name, part, {}, {"partNumber": str(number), "uploadId": self._id})
         if etag is not None:
             return {"PartNumber": number, "ETag": etag}
         # boto3 takes a bytearray too, without a copy.
-        body = cast(bytes, part)
+        body = cast(bytes, part[0] if len(part) == 1 and isinstance(part[0], bytearray) else b"".join(part))
         answer = self._s3.upload_part(**self._name, UploadId=self._id, PartNumber=number, Body=body)
         return {"PartNumber": number, "ETag": answer["ETag"]}
 
@@ -162,8 +169,8 @@ class Upload:
         if not self._id:
             # boto3 answers a refused condition with an error, so it sends all of those.
             headers = {_SSE: sse} if (sse := self._encryption.get("ServerSideEncryption")) else {}
-            if self._condition or self._put(self._name, [rest], headers, {}) is None:
-                self._s3.put_object(**self._name, **self._encryption, **self._condition, Body=bytes(rest))
+            if self._condition or self._put(self._name, rest, headers, {}) is None:
+                self._s3.put_object(**self._name, **self._encryption, **self._condition, Body=b"".join(rest))
             return
         if rest:
             self._send(rest)

@@ -144,7 +144,7 @@ def _read_exactly(file: BinaryIO, size: int) -> bytes:
 
 
 class Parts:
-    """The parts of given sizes that a stream of bytes is cut into. Only one part is in memory.
+    """The parts of given sizes that a stream of bytes is cut into. Of what is copied, only one part is in memory.
 
     Parameters
     ----------
@@ -154,21 +154,33 @@ class Parts:
 
     def __init__(self, size: Callable[[int], int]) -> None:
         self._size, self._number = size, 0
-        self._part = bytearray()
+        self._pieces: list[Buffer] = []
+        self._filled = 0
 
-    def cut(self, data: Buffer) -> Iterator[bytearray]:
-        """Add ``data``, and yield each part that is now full."""
+    def cut(self, data: Buffer, *, is_lasting: bool) -> Iterator[Pieces]:
+        """Add ``data``, and yield each part that is now full. Data that last are not copied if they are large."""
         view = memoryview(data).cast("B")
         while view:
-            room = self._size(self._number) - len(self._part)
-            self._part += view[:room]
-            view = view[room:]
-            if len(self._part) == self._size(self._number):
-                full, self._part = self._part, bytearray()
+            size = self._size(self._number)
+            piece, view = view[: size - self._filled], view[size - self._filled :]
+            self._add(piece, is_lasting)
+            if self._filled == size:
                 self._number += 1
-                yield full
+                yield self.rest()
 
-    def rest(self) -> bytearray:
+    def _add(self, piece: memoryview, is_lasting: bool) -> None:
+        self._filled += len(piece)
+        if is_lasting and len(piece) >= OUT_OF_BAND_SIZE:
+            self._pieces.append(piece)
+            return
+        # Small pieces are joined, because each would take a system call and a packet.
+        last = self._pieces[-1] if self._pieces else None
+        if isinstance(last, bytearray):
+            last += piece
+        else:
+            self._pieces.append(bytearray(piece))
+
+    def rest(self) -> Pieces:
         """Return the last part, which may be empty."""
-        rest, self._part = self._part, bytearray()
+        rest, self._pieces, self._filled = self._pieces, [], 0
         return rest

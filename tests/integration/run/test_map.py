@@ -3,6 +3,7 @@
 import functools
 import importlib
 import os
+import pickle
 import signal
 import socket
 import sys
@@ -31,6 +32,21 @@ def test_map_returns_results_in_input_order(knot_of):
 
 def test_map_accepts_generator(knot_of):
     assert knot_of(square).map(x for x in range(5)).result(LONG) == [0, 1, 4, 9, 16]
+
+
+@pytest.mark.parametrize("kind", [list, iter])
+def test_large_elements_arrive_as_they_were_when_they_were_read(process_knot_of, kind):
+    """A list keeps its elements, so they are sent from their own memory. A generator may use one buffer again."""
+    size = 5 * 1024 * 1024
+
+    def reused():
+        buffer = bytearray(size)
+        for number in range(6):
+            buffer[:] = bytes([number]) * size
+            yield pickle.PickleBuffer(buffer if kind is iter else bytearray(buffer))
+
+    knot = process_knot_of(lambda data: (len(data), set(data)))
+    assert knot.map(kind(reused())).result(LONG) == [(size, {number}) for number in range(6)]
 
 
 def test_empty_map_submits_nothing(process_knot_of):

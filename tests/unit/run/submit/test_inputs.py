@@ -35,9 +35,21 @@ class MemoryStorage:
 
     @contextmanager
     def uploading(self, key):
-        file = io.BytesIO()
+        file = Lent()
         yield file
         self.objects[key] = file.getvalue()
+
+
+class Lent(io.BytesIO):
+    """An upload that records the memory that it may send later."""
+
+    def __init__(self):
+        super().__init__()
+        self.owners = []
+
+    def lend(self, data):
+        self.owners.append(memoryview(data).obj)
+        return self.write(data)
 
 
 def dump(file, element):
@@ -108,6 +120,30 @@ def test_upload_names_unpicklable_element_and_stores_nothing():
 def test_starmap_refuses_element_without_arguments():
     with pytest.raises(CloudknotInputError, match=r"Element 1 .*starmap"):
         stored([(1,), 2], starmap=True)
+
+
+class RecordingStorage(MemoryStorage):
+    """A storage that records which memory each upload may still send when it ends."""
+
+    def __init__(self):
+        super().__init__()
+        self.owners = []
+
+    @contextmanager
+    def uploading(self, key):
+        with super().uploading(key) as file:
+            yield file
+        self.owners += file.owners
+
+
+@pytest.mark.parametrize("is_lasting", [True, False])
+def test_only_lasting_elements_are_sent_from_their_own_memory(is_lasting):
+    storage = RecordingStorage()
+    data = [bytearray(PART_SIZE) for _ in range(2)]
+    elements = [pickle.PickleBuffer(each) for each in data]
+    upload_inputs(storage, KEYS, InputPacker(elements, dump, False, is_lasting=is_lasting))
+    sent = [owner for owner in storage.owners if isinstance(owner, bytearray)]
+    assert [any(owner is each for owner in sent) for each in data] == [is_lasting] * 2
 
 
 class Block:

@@ -88,6 +88,46 @@ def test_upload_completes_object_from_all_its_parts(parallel):
     assert s3.names[-1] == "complete_multipart_upload"
 
 
+def test_lent_bytes_are_sent_from_their_own_memory():
+    sent, data = {}, bytearray(bytes(range(256)) * (3 * PART_SIZE // 256))
+
+    def put(name, pieces, headers, query):
+        sent[int(query["partNumber"])] = pieces
+        return "etag"
+
+    with Upload(S3(), PLACE, encryption(None), put=put) as upload:
+        upload.write(b"head")
+        upload.lend(data)
+        upload.write(b"tail")
+    assert b"".join(b"".join(pieces) for _, pieces in sorted(sent.items())) == b"head" + data + b"tail"
+    owners = [piece.obj for pieces in sent.values() for piece in pieces if isinstance(piece, memoryview)]
+    assert [owner is data for owner in owners] == [True] * 3
+    assert upload.size == len(data) + 8
+
+
+def test_written_bytes_may_change_after_the_call():
+    sent, buffer = {}, bytearray(PART_SIZE // 2)
+
+    def put(name, pieces, headers, query):
+        sent[int(query["partNumber"])] = pieces
+        return "etag"
+
+    with Upload(S3(), PLACE, encryption(None), put=put) as upload:
+        for number in range(6):
+            buffer[:] = bytes([number]) * len(buffer)
+            upload.write(buffer)
+    joined = b"".join(b"".join(pieces) for _, pieces in sorted(sent.items()))
+    assert joined == b"".join(bytes([number]) * len(buffer) for number in range(6))
+
+
+def test_boto3_gets_lent_bytes_joined():
+    s3, data = S3(), bytes(range(256)) * (3 * PART_SIZE // 256)
+    with Upload(s3, PLACE, encryption(None)) as upload:
+        upload.write(b"head")
+        upload.lend(memoryview(data))
+    assert b"".join(body for _, body in sorted(s3.parts.items())) == b"head" + data
+
+
 def test_upload_sends_limited_number_of_parts_at_once():
     s3 = S3()
     s3.released.clear()
