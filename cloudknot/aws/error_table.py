@@ -120,7 +120,7 @@ QUOTA_CODES = {
     "TooManyBuckets",
     "VcpuLimitExceeded",
 }
-COMPLETE_CODES = {"InsufficientStorage", "RegistryUnavailable"}
+COMPLETE_CODES = {"InsufficientStorage", "MissingDataFile", "RegistryUnavailable"}
 """Codes that only the embedded cloud has. Their messages have problem and fix already."""
 THROTTLING_CODES = {
     "RequestLimitExceeded",

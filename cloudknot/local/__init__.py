@@ -8,7 +8,6 @@ on AWS loads none of these modules::
                        admin           requests to the cloud's own routes: status, stop, log
                        runners/images  write images as directories with virtual environments, and remove unused ones
     server process     server/         HTTP, the route of a request through the folders below, and small services
-                       s3/             objects and buckets on the disk
                        iam/            signatures, keys, policies
                        s3/             buckets and objects on the disk, and S3's protocol
                        batch/          jobs, job queues and compute environments

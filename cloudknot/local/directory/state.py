@@ -24,8 +24,9 @@ VERSION = 1
 LOCK_TIMEOUT = 40 * 60.0
 """Seconds. An installation of requirements may hold a lock for almost as long."""
 
-_UNUSABLE = {
-    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_UNUSABLE = _FULL | {
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
     *(errno.EIO, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG),
 }
 MARKER = ".cloudknot"
@@ -181,9 +182,13 @@ def usable(directory: Path) -> Iterator[None]:
         # Other errors of the system, and cloudknot's own timeouts, have other causes than the directory.
         if error.errno not in _UNUSABLE:
             raise
+        problem, fix = str(error), "Choose a directory that you can write to"
+        if error.errno in _FULL:
+            # Not the file: the one of a package that is being installed has a long path, and says nothing.
+            problem, fix = os.strerror(error.errno), "Free space on its disk, or choose a directory on another disk"
         raise CloudknotConfigurationError(
-            f"The embedded cloud cannot write to its directory {directory}: {error}. Choose a directory that you can "
-            "write to, on a disk with free space: set CLOUDKNOT_LOCAL_DIR, or pass cloudknot.LocalCloud(directory)."
+            f"The embedded cloud cannot write to its directory {directory}: {problem}. {fix}: "
+            "set CLOUDKNOT_LOCAL_DIR, or pass cloudknot.LocalCloud(directory)."
         ) from error
 
 

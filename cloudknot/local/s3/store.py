@@ -35,7 +35,7 @@ from cloudknot.local.s3.records import (
     UploadPage,
 )
 from cloudknot.local.s3.storage import listing, uploads, versions
-from cloudknot.local.s3.storage.files import DataFiles, cut
+from cloudknot.local.s3.storage.files import DataFiles, MissingFile, cut
 from cloudknot.local.s3.storage.lifecycle import Expiry, LifecycleRule, prefixes_of, rules_of
 from cloudknot.local.s3.storage.listing import BucketView
 from cloudknot.local.s3.storage.schema import DATABASE, NULL, SCHEMA, bucket_named, text_of
@@ -222,8 +222,15 @@ class ObjectStore:
         """Open the data of a larger object from ``start`` to before ``end``. The caller closes the files.
 
         SlowDown if the version was deleted after `get` and its files are gone: the client repeats its request.
+        MissingDataFile if something else has deleted them: no repetition brings them back.
         """
-        return self._files.open(version.extents, start, end)
+        try:
+            return self._files.open(version.extents, start, end)
+        except MissingFile as error:
+            if not self._database.rows("SELECT 1 FROM files WHERE name = ?", error.path.name):
+                raise S3Error("SlowDown", version.key) from error
+            message = f"The data file {error.path} of this object is missing. Store the object again."
+            raise S3Error("MissingDataFile", version.key, message, 410) from error
 
     def set_tags(self, version: ObjectVersion, tags: Mapping[str, str]) -> None:
         """Replace the tags of a version. NoSuchVersion if it is gone."""

@@ -24,6 +24,7 @@ ANSWERS = {
     "NoSuchBucket": "The specified bucket does not exist",
     "BucketAlreadyExists": "The requested bucket name is not available.",
     "InsufficientStorage": "A disk of the embedded cloud is full: no space is left in /tmp. Free space there.",
+    "MissingDataFile": "The data file /tmp/data/00/00-1 of this object is missing. Store the object again.",
     "RegistryUnavailable": "The registry 127.0.0.1:5000 does not answer: refused. Start the registry.",
     "ClientException": "JobQueue x not found",
 }

@@ -1,5 +1,6 @@
 """A cloud's directory belongs to its user alone, whatever the umask, and other users' directories are never taken."""
 
+import errno
 import os
 import stat
 from dataclasses import replace
@@ -20,6 +21,7 @@ from cloudknot.local.directory.state import (
     own_folder,
     read_state,
     state_file,
+    usable,
     write_state,
 )
 from cloudknot.local.options import default_directory
@@ -196,3 +198,20 @@ class TestDeletion:
         (tmp_path / "cloud" / OBJECTS).symlink_to(tmp_path / "elsewhere")
         delete_files(tmp_path / "cloud")
         assert [path.name for path in tmp_path.rglob("*")] == ["elsewhere", "data"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_full_disk_asks_for_space_and_not_for_rights(tmp_path, number):
+    """The file that met the end of the disk may be one of a package, with a path that helps nobody."""
+    with pytest.raises(ck.CloudknotConfigurationError) as caught, usable(tmp_path):
+        raise OSError(number, os.strerror(number), "site-packages/inner/file.json")
+    assert f"{tmp_path}: {os.strerror(number)}. Free space" in str(caught.value)
+    assert "inner" not in str(caught.value)
+
+
+def test_directory_without_rights_is_named_with_its_file(tmp_path):
+    with (
+        pytest.raises(ck.CloudknotConfigurationError, match=r"denied: 'cloud/file'. Choose a directory"),
+        usable(tmp_path),
+    ):
+        raise PermissionError(errno.EACCES, "Permission denied", "cloud/file")

@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 
 from cloudknot.local.directory.full_disk import Room
-from cloudknot.local.s3.errors import S3Error
 from cloudknot.local.s3.records import Extent
 from cloudknot.local.wsgi import Segment
 
@@ -30,6 +29,14 @@ FREED_TIMEOUT = 5.0
 
 _sync_data: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
 """Write the data of an open file to the disk. macOS has no fdatasync."""
+
+
+class MissingFile(Exception):
+    """A data file that is gone: its object was deleted, or something else deleted the file. Has its path."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self.path = path
 
 
 class NewFile:
@@ -151,6 +158,10 @@ class DataFiles:
             path.unlink(missing_ok=True)
         self.room = Room(directory)
         self._syncs = ThreadPoolExecutor(SYNC_THREADS, thread_name_prefix="sync")
+        self._folders_lock = threading.Lock()
+        self._on_disk = set(os.listdir(self._folders))
+        # An earlier process may have ended before its own sync.
+        sync_folder(self._folders)
         self._lock = threading.Lock()
         self._pins: Counter[str] = Counter()
         self._kept: set[str] = set()
@@ -170,12 +181,8 @@ class DataFiles:
         """Finish a file, and return its name. It is on the disk when this returns."""
         file.finish()
         path = self.path(file.path.name)
-        try:
-            os.rename(file.path, path)
-        except FileNotFoundError:
-            path.parent.mkdir(mode=0o700, exist_ok=True)
-            sync_folder(self._folders)
-            os.rename(file.path, path)
+        self._require_folder(path.parent)
+        os.rename(file.path, path)
         sync_folder(path.parent)
         return path.name
 
@@ -184,7 +191,7 @@ class DataFiles:
         return self._folders / name[:2] / name
 
     def open(self, extents: Iterable[Extent], start: int, end: int) -> list[Segment]:
-        """Return the bytes from ``start`` to before ``end`` of joined extents. SlowDown if a file is gone."""
+        """Return the bytes from ``start`` to before ``end`` of joined extents. `MissingFile` if a file is gone."""
         segments: list[Segment] = []
         try:
             for extent, first, last in cut(extents, start, end):
@@ -192,12 +199,23 @@ class DataFiles:
                 segments.append(Segment(file, extent.start + first, last - first))
                 # Pinned first: the sweeper deletes no file between this check and its use.
                 if not self.path(extent.file).exists():
-                    raise S3Error("SlowDown", extent.file)
+                    raise MissingFile(self.path(extent.file))
         except BaseException:
             for segment in segments:
                 segment.file.close()
             raise
         return segments
+
+    def _require_folder(self, folder: Path) -> None:
+        """Create a folder for finished files if it is missing. Its name is on the disk when this returns."""
+        # Something else may delete an empty folder.
+        if folder.name in self._on_disk and folder.exists():
+            return
+        # Nobody else may use the folder before its name is synced: a power cut would take its files.
+        with self._folders_lock:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            sync_folder(self._folders)
+            self._on_disk.add(folder.name)
 
     def pin(self, name: str) -> None:
         """Keep a file on the disk until `unpin`."""

@@ -111,7 +111,10 @@ class Expiry:
 
 
 def rules_of(document: bytes) -> list[LifecycleRule]:
-    """Return the enabled rules of a ``LifecycleConfiguration``. MalformedXML if they mean nothing."""
+    """Return the enabled rules of a ``LifecycleConfiguration``. MalformedXML if they mean nothing.
+
+    InvalidArgument for a number of days that is not positive.
+    """
     try:
         root = ElementTree.fromstring(document)
         for element in root.iter():
@@ -144,18 +147,27 @@ def _rule(rule: ElementTree.Element) -> LifecycleRule:
         tags=tags,
         above=-1 if above is None else above,
         below=1 << 63 if below is None else below,
-        days=_number(rule, "Expiration/Days"),
+        days=_days(rule, "Expiration/Days"),
         date=_midnight(date) if date else None,
-        noncurrent_days=_number(rule, "NoncurrentVersionExpiration/NoncurrentDays"),
+        noncurrent_days=_days(rule, "NoncurrentVersionExpiration/NoncurrentDays"),
         newer_noncurrent=_number(rule, "NoncurrentVersionExpiration/NewerNoncurrentVersions") or 0,
         expires_markers=rule.findtext("Expiration/ExpiredObjectDeleteMarker", "").strip() == "true",
-        upload_days=_number(rule, "AbortIncompleteMultipartUpload/DaysAfterInitiation"),
+        upload_days=_days(rule, "AbortIncompleteMultipartUpload/DaysAfterInitiation"),
     )
 
 
 def _midnight(date: str) -> float:
     moment = datetime.datetime.fromisoformat(date)
     return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp()
+
+
+def _days(rule: ElementTree.Element, path: str) -> int | None:
+    days = _number(rule, path)
+    # Zero would delete at the next midnight, and a negative number at once.
+    if days is not None and days < 1:
+        action, _, name = path.partition("/")
+        raise S3Error("InvalidArgument", message=f"'{name}' for {action} action must be a positive integer")
+    return days
 
 
 def _number(element: ElementTree.Element, path: str) -> int | None:

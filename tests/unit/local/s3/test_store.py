@@ -7,6 +7,7 @@ import sqlite3
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 
 import pytest
 
@@ -273,6 +274,20 @@ class TestUpkeep:
         stores.store.close()
         assert data_files(stores) == [kept]
 
+    def test_file_waits_for_the_name_of_its_folder(self, stores):
+        """Another request may have made the folder just now. A power cut before its sync would take the object."""
+        files, folders = stores.store._files, stores.directory / "objects" / "data"
+        with ThreadPoolExecutor(1) as threads:
+            with files._folders_lock:
+                for number in range(256):
+                    (folders / f"{number:02x}").mkdir()
+                stored = threads.submit(put, stores.store, "key", LARGE)
+                with pytest.raises(TimeoutError):
+                    stored.result(0.2)
+                assert data_files(stores) == []
+            stored.result()
+        assert len(data_files(stores)) == 1
+
     def test_missing_file_is_logged_and_its_object_is_an_error(self, stores, caplog):
         put(stores.store, "key", LARGE)
         (file,) = data_files(stores)
@@ -281,7 +296,10 @@ class TestUpkeep:
         with caplog.at_level(logging.ERROR):
             stores.reopen()
         assert str(file) in caplog.text
-        assert code_of(stores.store.segments, stores.store.get("bucket", "key"), 0, 1) == "SlowDown"
+        # No repetition of the request brings the file back.
+        with pytest.raises(S3Error, match=f"{file} of this object is missing") as caught:
+            stores.store.segments(stores.store.get("bucket", "key"), 0, 1)
+        assert caught.value.code == "MissingDataFile"
         file.write_bytes(content)
 
     def test_aborted_and_refused_data_leaves_nothing(self, stores):
@@ -414,10 +432,12 @@ class TestLifecycle:
     def test_expiration_in_versioned_bucket_adds_a_marker_once(self, store):
         store.set_versioning("bucket", "Enabled")
         store.set_configuration(
-            "bucket", "lifecycle", rules("<Expiration><Date>2020-01-01T00:00:00Z</Date></Expiration>")
+            "bucket", "lifecycle", rules("<Expiration><Date>2100-01-01T00:00:00Z</Date></Expiration>")
         )
         put(store, "key", b"x")
-        assert (store.expire(), store.expire()) == (1, 0)
+        # A date in the future: the store itself applies the rules, too.
+        now = datetime(2100, 1, 1, tzinfo=UTC).timestamp()
+        assert (store.expire(now), store.expire(now)) == (1, 0)
         assert [version.is_delete_marker for version in store.versions("bucket").objects] == [True, False]
 
     def test_only_objects_of_the_rules_are_read(self):
@@ -435,3 +455,19 @@ class TestLifecycle:
     @pytest.mark.parametrize("document", [b"<a", rules("<Expiration><Days>soon</Days></Expiration>")])
     def test_rules_that_mean_nothing_are_refused(self, store, document):
         assert code_of(store.set_configuration, "bucket", "lifecycle", document) == "MalformedXML"
+
+    @pytest.mark.parametrize("days", ["0", "-5"])
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "Expiration/Days",
+            "NoncurrentVersionExpiration/NoncurrentDays",
+            "AbortIncompleteMultipartUpload/DaysAfterInitiation",
+        ],
+    )
+    def test_rules_without_a_day_are_refused(self, store, path, days):
+        """They would delete at the next midnight, or at once."""
+        action, name = path.split("/")
+        document = rules(f"<{action}><{name}>{days}</{name}></{action}>")
+        assert code_of(store.set_configuration, "bucket", "lifecycle", document) == "InvalidArgument"
+        assert store.configuration("bucket", "lifecycle") is None
