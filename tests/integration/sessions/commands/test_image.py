@@ -55,13 +55,16 @@ def test_knot_finds_environment_that_command_built(place, run_command):
     assert run_command("-r", REQUIREMENTS[0]) == [line]
 
 
-def test_dry_run_prints_lock_of_one_platform_and_builds_nothing(place, run_command, tmp_path):
+def test_dry_run_prints_lock_of_one_platform_and_builds_nothing(place, run_command, tmp_path, monkeypatch):
+    # Tests in other processes fill the usual repository of the registry.
+    monkeypatch.setenv("CLOUDKNOT_ECR_REPO", "dry-run")
     file = tmp_path / "requirements.txt"
     file.write_text("six==1.15.0\n")
-    before = environments(place.cloud)
     lock = tomllib.loads("\n".join(run_command("-r", str(file), "--dry-run", "--platform", "linux/arm64")))
     assert "six" in [package["name"] for package in lock["packages"]]
-    assert environments(place.cloud) == before
+    assert environments(place.cloud) == {}
+    run_command("-r", str(file))
+    assert len(environments(place.cloud)) == 1
 
 
 def test_dry_run_refuses_two_platforms():
