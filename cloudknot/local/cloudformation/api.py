@@ -13,6 +13,7 @@ from cloudknot.local.cloudformation.deployment import Deployment, check, run
 from cloudknot.local.cloudformation.records import DELETED, Resource, StackRecord, StackSpec, ValidationError
 from cloudknot.local.cloudformation.stack_store import StackStore
 from cloudknot.local.cloudformation.template import load, parameter_values
+from cloudknot.local.directory.state import ACCOUNT, REGION
 from cloudknot.local.iam.requests.operations import Operation, Request, carry_out, page
 from cloudknot.local.iam.requests.query_protocol import write_answer
 from cloudknot.local.wsgi import Answer
@@ -31,7 +32,6 @@ class CloudFormation:
         Keeps the stacks.
     door : callable
         ``door(access_key)`` returns a `Door` that makes calls as the owner of the key.
-    account, region : str
     is_owner : callable
         ``is_owner(access_key)`` returns whether the key may do everything.
     """
@@ -40,12 +40,9 @@ class CloudFormation:
         self,
         store: StackStore,
         door: Callable[[str], Door],
-        account: str,
-        region: str,
-        is_owner: Callable[[str], bool] = lambda access_key: False,
+        is_owner: Callable[[str], bool],
     ) -> None:
         self._door, self._is_owner = door, is_owner
-        self._account, self._region = account, region
         self._store = store
         self._stacks = store.load()
         self._lock = threading.Lock()
@@ -88,7 +85,7 @@ class CloudFormation:
             existing_stack = self._live(name)
             if existing_stack is not None:
                 raise ValidationError(f"Stack [{name}] already exists", "AlreadyExistsException")
-            stack_id = f"arn:aws:cloudformation:{self._region}:{self._account}:stack/{name}/{uuid.uuid4()}"
+            stack_id = f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/{name}/{uuid.uuid4()}"
             record = StackRecord(name, stack_id, spec, access_key=access_key, save=self._store.save)
             check(spec, self._pseudo_parameters(record))
             record.set_status("CREATE_IN_PROGRESS", "User Initiated")
@@ -219,9 +216,9 @@ class CloudFormation:
 
     def _pseudo_parameters(self, record: StackRecord) -> dict[str, str]:
         return {
-            "AWS::AccountId": self._account,
+            "AWS::AccountId": ACCOUNT,
             "AWS::Partition": "aws",
-            "AWS::Region": self._region,
+            "AWS::Region": REGION,
             "AWS::StackId": record.id,
             "AWS::StackName": record.name,
             "AWS::URLSuffix": "amazonaws.com",

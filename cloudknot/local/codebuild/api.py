@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from cloudknot.local.batch.logs import Append
-from cloudknot.local.codebuild.build_store import BuildStore, Content
 from cloudknot.local.codebuild.running_build import BuildOrder, RunningBuild
+from cloudknot.local.directory.database import Database
+from cloudknot.local.directory.documents import Document, Documents
 from cloudknot.local.directory.state import ACCOUNT, REGION
 from cloudknot.local.iam.requests.operations import Operation, carry_out
 from cloudknot.local.wsgi import Answer, ServiceError
+
+SERVER_ENDED = "The embedded cloud ended during the build. Start the build again."
 
 
 class CodeBuild:
@@ -26,7 +29,8 @@ class CodeBuild:
 
     Parameters
     ----------
-    store : BuildStore
+    database : Database
+        The database from `cloud_database`.
     directory : Path
         The directory for the files of builds.
     variables : callable
@@ -38,12 +42,15 @@ class CodeBuild:
 
     def __init__(
         self,
-        store: BuildStore,
+        database: Database,
         directory: Path,
         variables: Callable[[str], Mapping[str, str]],
         append: Append,
     ) -> None:
-        self._store, self._directory, self._variables, self._append = store, directory, variables, append
+        self._projects = Documents(database, "codebuild:project")
+        self._builds = Documents(database, "codebuild:build")
+        """Each build as it was stored last, with the token of the request that started it."""
+        self._directory, self._variables, self._append = directory, variables, append
         self._lock = threading.Lock()
         self._running: dict[str, RunningBuild] = {}
         self._operations: dict[str, Operation] = {
@@ -55,9 +62,9 @@ class CodeBuild:
             "BatchGetBuilds": self._get_builds,
             "StopBuild": self._stop_build,
             "ListBuildsForProject": self._list_builds,
-            "ListProjects": lambda _: {"projects": self._store.projects()},
+            "ListProjects": lambda _: {"projects": sorted(self._projects)},
         }
-        store.end_lost_builds(time.time())
+        self._end_lost_builds()
 
     def respond(self, operation: str, request: Mapping[str, Any]) -> Answer:
         """Answer a request. Raise `ServiceError` for a refused one."""
@@ -71,65 +78,76 @@ class CodeBuild:
         for build in builds:
             build.join()
 
-    def _create_project(self, request: Content) -> Answer:
+    def _create_project(self, request: Document) -> Answer:
         name = request["name"]
         with self._lock:
-            if self._store.project(name):
+            if name in self._projects:
                 raise ServiceError("ResourceAlreadyExistsException", f"Project already exists: {_arn(name)}")
-            project = {**request, "arn": _arn(name)}
-            self._store.put_project(project)
+            self._projects[name] = project = {**request, "arn": _arn(name)}
         return {"project": project}
 
-    def _update_project(self, request: Content) -> Answer:
+    def _update_project(self, request: Document) -> Answer:
         with self._lock:
-            project = {**self._project(request["name"]), **request}
-            self._store.put_project(project)
+            self._projects[request["name"]] = project = {**self._project(request["name"]), **request}
         return {"project": project}
 
     def _delete_project(self, request: Mapping[str, str]) -> Answer:
         # CodeBuild reports success for a project that does not exist.
-        self._store.delete_project(request["name"].rpartition("project/")[2])
+        self._projects.pop(request["name"].rpartition("project/")[2], None)
         return {}
 
     def _get_projects(self, request: Mapping[str, list[str]]) -> Answer:
-        found = {name: self._store.project(name) for name in request["names"]}
+        found = {name: self._projects.get(name) for name in request["names"]}
         return {
             "projects": [project for project in found.values() if project],
             "projectsNotFound": [name for name, project in found.items() if project is None],
         }
 
-    def _project(self, name: str) -> Content:
-        project = self._store.project(name)
-        if project is None:
-            raise ServiceError("ResourceNotFoundException", f"Project cannot be found: {_arn(name)}")
-        return project
+    def _project(self, name: str) -> Document:
+        try:
+            return self._projects[name]
+        except KeyError as error:
+            message = f"Project cannot be found: {_arn(name)}"
+            raise ServiceError("ResourceNotFoundException", message) from error
 
     def _start_build(self, request: Mapping[str, Any]) -> Answer:
         with self._lock:
             project = self._project(request["projectName"])
             # A repeated request gets the build of the first one (CodeBuild API reference, StartBuild).
             token = request.get("idempotencyToken") or None
-            if token and (existing := self._store.build_of_token(token)):
-                return {"build": self._build(existing)}
+            for build_id, stored in self._builds.items() if token else ():
+                if stored["token"] == token:
+                    return {"build": self._build(build_id)}
             identifier = str(uuid.uuid4())
             order = self._order(project, request, f"{project['name']}:{identifier}")
             build = RunningBuild(order, self._directory / identifier, self._append, self._on_end)
-            self._store.add_build(build.description(), token)
+            self._builds[order.build_id] = {"build": build.description(), "token": token}
             self._running[order.build_id] = build
         build.start()
         return {"build": build.description()}
 
-    def _on_end(self, build: Content) -> None:
-        self._store.end_build(build)
+    def _on_end(self, build: Document) -> None:
+        self._builds[build["id"]] = {**self._builds[build["id"]], "build": build}
         self._running.pop(build["id"], None)
 
-    def _build(self, build_id: str) -> Content | None:
+    def _build(self, build_id: str) -> Document | None:
         running = self._running.get(build_id)
         found = running.description() if running else None
         # The end of a build shows only when it is stored, so that no later server denies it.
-        return self._store.build(build_id) if found is None or found["buildComplete"] else found
+        if found is not None and not found["buildComplete"]:
+            return found
+        stored = self._builds.get(build_id)
+        return stored["build"] if stored else None
 
-    def _order(self, project: Content, request: Mapping[str, Any], build_id: str) -> BuildOrder:
+    def _end_lost_builds(self) -> None:
+        """End the builds that were in progress when an earlier server process ended."""
+        for build in (stored["build"] for stored in self._builds.all() if not stored["build"]["buildComplete"]):
+            context = {"statusCode": "INTERNAL_ERROR", "message": SERVER_ENDED}
+            lost = {"phaseType": build["currentPhase"], "phaseStatus": "FAULT", "contexts": [context]}
+            end = {"buildStatus": "FAULT", "buildComplete": True, "currentPhase": "COMPLETED", "endTime": time.time()}
+            self._on_end({**build, **end, "phases": [lost, {"phaseType": "COMPLETED"}]})
+
+    def _order(self, project: Document, request: Mapping[str, Any], build_id: str) -> BuildOrder:
         """Return all that a build needs: the project's settings with those of the request in their place."""
         environment = project["environment"]
         variables = {
@@ -172,7 +190,9 @@ class CodeBuild:
 
     def _list_builds(self, request: Mapping[str, str]) -> Answer:
         # CodeBuild lists the newest build first, unless the request asks for another order.
-        return {"ids": self._store.builds_of(self._project(request["projectName"])["name"])}
+        project = self._project(request["projectName"])["name"]
+        builds = [stored["build"] for stored in self._builds.all()]
+        return {"ids": [build["id"] for build in reversed(builds) if build["projectName"] == project]}
 
 
 def _invalid(message: str) -> ServiceError:

@@ -31,14 +31,11 @@ from cloudknot.local.batch.resource_api import QUOTA
 from cloudknot.local.batch.runner import Runner
 from cloudknot.local.cloudformation.api import CloudFormation
 from cloudknot.local.cloudformation.stack_store import StackStore
-from cloudknot.local.codebuild import build_store
 from cloudknot.local.codebuild.api import CodeBuild
-from cloudknot.local.codebuild.build_store import BuildStore
 from cloudknot.local.directory.database import Database
 from cloudknot.local.directory.documents import Documents, cloud_database
 from cloudknot.local.directory.full_disk import FullDisk
 from cloudknot.local.directory.state import (
-    ACCOUNT,
     JOBS,
     LOGS,
     REGION,
@@ -184,14 +181,14 @@ class Server:
             takes_keys=options.iam,
         )
         # Without a sync for each attempt: after a power cut, an attempt that is missing here was lost with its host.
-        schema = catalog.SCHEMA + job_store.SCHEMA + build_store.SCHEMA
+        schema = catalog.SCHEMA + job_store.SCHEMA
         self._jobs = Database(options.directory / JOBS, schema, is_synced=False)
         self._log_database = Database(options.directory / LOGS, log_store.SCHEMA, is_synced=False)
         self._log_store = LogStore(self._log_database)
         self._logs = Logs(self._log_store)
         self._shipper = LogShipper(self._log_store.append)
         self._builds = CodeBuild(
-            BuildStore(self._jobs),
+            self._database,
             scratch / "builds",
             lambda role: {**self._job_variables(), **self._access.credentials.variables(role)},
             partial(self._log_store.append, adds_group=True),
@@ -201,7 +198,7 @@ class Server:
         )
         # With a key for each caller, so that CloudFormation can do no more than its caller, as on AWS.
         store = StackStore(self._database)
-        self._stacks = CloudFormation(store, self._access.door_of, ACCOUNT, REGION, self._access.is_owner)
+        self._stacks = CloudFormation(store, self._access.door_of, self._access.is_owner)
         self._gate = self._access.gate(LOG_PATH)
         self._application = application = Application(
             self._gate,

@@ -6,11 +6,9 @@ import time
 import pytest
 import yaml
 
-from cloudknot.local.codebuild import build_store
-from cloudknot.local.codebuild.api import CodeBuild
-from cloudknot.local.codebuild.build_store import SERVER_ENDED, BuildStore
+from cloudknot.local.codebuild.api import SERVER_ENDED, CodeBuild
 from cloudknot.local.codebuild.running_build import BuildOrder, RunningBuild
-from cloudknot.local.directory.database import Database
+from cloudknot.local.directory.documents import cloud_database
 from cloudknot.local.wsgi import ServiceError
 from tests.helpers.waiting import until
 
@@ -139,15 +137,15 @@ def test_build_has_no_variables_of_server_except_those_of_engine(run, monkeypatc
 
 class TestApi:
     @pytest.fixture
-    def store(self, tmp_path):
-        database = Database(tmp_path / "builds.sqlite", build_store.SCHEMA)
-        yield BuildStore(database)
+    def database(self, tmp_path):
+        database = cloud_database(tmp_path)
+        yield database
         database.close()
 
     @pytest.fixture
-    def codebuild(self, tmp_path, store):
+    def codebuild(self, tmp_path, database):
         logs = Logs()
-        codebuild = CodeBuild(store, tmp_path, lambda role: {"ROLE": role}, logs.append)
+        codebuild = CodeBuild(database, tmp_path, lambda role: {"ROLE": role}, logs.append)
         codebuild.test_logs = logs
         yield codebuild
         codebuild.close()
@@ -221,20 +219,20 @@ class TestApi:
         assert self.call(codebuild, "ListReports") == "InvalidAction"
         assert self.call(codebuild, "StartBuild") == "InvalidInputException"
 
-    def test_build_of_an_ended_server_is_fault_with_its_reason(self, codebuild, store, tmp_path):
+    def test_build_of_an_ended_server_is_fault_with_its_reason(self, codebuild, database, tmp_path):
         self.create(codebuild, "sleep 100")
         build = self.call(codebuild, "StartBuild", projectName="pp", idempotencyToken="t")["build"]
         # Another server process on the same records, as after SIGKILL of the first one.
-        later = CodeBuild(store, tmp_path, lambda role: {}, Logs().append)
+        later = CodeBuild(database, tmp_path, lambda role: {}, Logs().append)
         (found,) = self.call(later, "BatchGetBuilds", ids=[build["id"]])["builds"]
         assert (found["buildStatus"], found["buildComplete"]) == ("FAULT", True)
         assert reason(found) == SERVER_ENDED
         assert self.call(later, "StartBuild", projectName="pp", idempotencyToken="t")["build"] == found
         assert self.call(later, "StopBuild", id=build["id"])["build"] == found
 
-    def test_projects_and_builds_stay_for_a_later_server(self, codebuild, store, tmp_path):
+    def test_projects_and_builds_stay_for_a_later_server(self, codebuild, database, tmp_path):
         project = self.create(codebuild)["project"]
         build = self.ended(codebuild, self.call(codebuild, "StartBuild", projectName="pp")["build"])
-        later = CodeBuild(store, tmp_path, lambda role: {}, Logs().append)
+        later = CodeBuild(database, tmp_path, lambda role: {}, Logs().append)
         assert self.call(later, "BatchGetProjects", names=["pp"])["projects"] == [project]
         assert self.call(later, "BatchGetBuilds", ids=[build["id"]])["builds"] == [build]

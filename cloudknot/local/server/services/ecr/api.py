@@ -226,17 +226,17 @@ class Ecr:
         """Describe images. An image requested by a tag shows that tag only."""
         # Its other tags can only be found in the manifests of all tags.
         name = request["repositoryName"]
-        account = self._account(name)
+        self._repository(name)
         manifests: dict[str, ImageManifest] = {}
         tags: defaultdict[str, list[str]] = defaultdict(list)
         for image_id in request.get("imageIds") or self._all_ids(name):
             manifest = self._manifest(name, image_id)
             if manifest is None:
-                raise ServiceError("ImageNotFoundException", _no_image(image_id, name, account))
+                raise ServiceError("ImageNotFoundException", _no_image(image_id, name))
             manifests[manifest.digest] = manifest
             tags[manifest.digest] += filter(None, [image_id.get("imageTag")])
         details = [
-            {**_detail(manifest, tags[digest], name, account), "imagePushedAt": self._pushed_at(name, digest)}
+            {**_detail(manifest, tags[digest], name), "imagePushedAt": self._pushed_at(name, digest)}
             for digest, manifest in manifests.items()
         ]
         return {"imageDetails": details}
@@ -250,7 +250,7 @@ class Ecr:
 
     def _list_images(self, request: type_defs.ListImagesRequestTypeDef) -> Answer:
         name = request["repositoryName"]
-        self._account(name)
+        self._repository(name)
         # A registry lists tags only, so images without a tag cannot be found.
         if request.get("filter", {}).get("tagStatus") == "UNTAGGED":
             return {"imageIds": []}
@@ -260,19 +260,19 @@ class Ecr:
 
     def _batch_get_image(self, request: type_defs.BatchGetImageRequestTypeDef) -> Answer:
         name = request["repositoryName"]
-        account = self._account(name)
+        self._repository(name)
         images, failures = [], []
         for image_id in request["imageIds"]:
             manifest = self._manifest(name, image_id)
             if manifest is None:
                 failures.append(_failure(image_id))
             else:
-                images.append(_image(manifest, image_id, name, account))
+                images.append(_image(manifest, image_id, name))
         return {"images": images, "failures": failures}
 
     def _put_image(self, request: type_defs.PutImageRequestTypeDef) -> Answer:
         name = request["repositoryName"]
-        account = self._account(name)
+        self._repository(name)
         body, tag = request["imageManifest"], request.get("imageTag")
         if tag is None:
             raise _INVALID("The embedded cloud keeps images with a tag only. Pass imageTag.")
@@ -288,11 +288,11 @@ class Ecr:
         if after is None or (before is not None and before.digest == after.digest):
             raise ServiceError("ImageAlreadyExistsException", f"Image with tag '{tag}' already exists in '{name}'")
         self._pushed_at(name, after.digest)
-        return {"image": _image(after, {"imageTag": tag}, name, account)}
+        return {"image": _image(after, {"imageTag": tag}, name)}
 
     def _batch_delete_image(self, request: type_defs.BatchDeleteImageRequestTypeDef) -> Answer:
         name = request["repositoryName"]
-        self._account(name)
+        self._repository(name)
         deleted, failures = [], []
         for image_id in request["imageIds"]:
             manifest = self._manifest(name, image_id)
@@ -314,10 +314,6 @@ class Ecr:
         if not remaining:
             self._pushes.pop(f"{name}@{manifest.digest}", None)
 
-    def _account(self, repository: str) -> str:
-        """Return the account of a repository. Raises `ServiceError` if the repository does not exist."""
-        return str(self._repository(repository)["registryId"])
-
     def _all_ids(self, name: str) -> list[type_defs.ImageIdentifierTypeDef]:
         return [{"imageTag": tag} for tag in self._images.tags(name)]
 
@@ -326,9 +322,9 @@ class Ecr:
         return self._images.manifest(name, reference) if reference else None
 
 
-def _detail(manifest: ImageManifest, tags: list[str], name: str, account: str) -> type_defs.ImageDetailTypeDef:
+def _detail(manifest: ImageManifest, tags: list[str], name: str) -> type_defs.ImageDetailTypeDef:
     return {
-        "registryId": account,
+        "registryId": ACCOUNT,
         "repositoryName": name,
         "imageDigest": manifest.digest,
         "imageTags": tags,
@@ -337,11 +333,9 @@ def _detail(manifest: ImageManifest, tags: list[str], name: str, account: str) -
     }
 
 
-def _image(
-    manifest: ImageManifest, image_id: type_defs.ImageIdentifierTypeDef, name: str, account: str
-) -> type_defs.ImageTypeDef:
+def _image(manifest: ImageManifest, image_id: type_defs.ImageIdentifierTypeDef, name: str) -> type_defs.ImageTypeDef:
     return {
-        "registryId": account,
+        "registryId": ACCOUNT,
         "repositoryName": name,
         "imageId": {**image_id, "imageDigest": manifest.digest},
         "imageManifest": manifest.body.decode(),
@@ -353,9 +347,9 @@ def _failure(image_id: type_defs.ImageIdentifierTypeDef) -> type_defs.ImageFailu
     return {"imageId": image_id, "failureCode": "ImageNotFound", "failureReason": "Requested image not found"}
 
 
-def _no_image(image_id: type_defs.ImageIdentifierTypeDef, name: str, account: str) -> str:
+def _no_image(image_id: type_defs.ImageIdentifierTypeDef, name: str) -> str:
     identifier = f"imageDigest:'{image_id.get('imageDigest', 'null')}', imageTag:'{image_id.get('imageTag', 'null')}'"
     return (
         f"The image with imageId {{{identifier}}} does not exist within the repository with name '{name}' in the "
-        f"registry with id '{account}'"
+        f"registry with id '{ACCOUNT}'"
     )
