@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Protocol
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from cloudknot.local import wsgi
 from cloudknot.local.directory.database import Database
-from cloudknot.local.directory.documents import CALL_HEADER, CALLS, Documents
+from cloudknot.local.directory.documents import CALL_HEADER, CALLS, Document, Documents
 from cloudknot.local.iam.keys import Principal
 from cloudknot.local.iam.requests.calls import Call
 from cloudknot.local.iam.requests.operations import Request
@@ -106,3 +106,14 @@ _CALL_VARIABLE = f"HTTP_{CALL_HEADER.upper().replace('-', '_')}"
 
 def _nothing() -> None:
     pass
+
+
+def with_tags(document: Document, name: str, request: Request) -> Document:
+    """Return a document with the tags in a request, in place of its own ones of the same keys."""
+    given = {tag["Key"]: tag for tag in request.get(name, ())}
+    return {**document, name: [*(tag for tag in document[name] if tag["Key"] not in given), *given.values()]}
+
+
+def without_tags(document: Document, name: str, keys: Collection[str]) -> Document:
+    """Return a document without its tags of some keys."""
+    return {**document, name: [tag for tag in document[name] if tag["Key"] not in keys]}

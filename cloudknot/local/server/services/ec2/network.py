@@ -30,11 +30,11 @@ class Networks:
     def __init__(self, resources: Ec2Resources, groups: SecurityGroups) -> None:
         self._resources, self._groups = resources, groups
         self.operations: dict[str, Operation] = {
-            "CreateVpc": self._create_vpc,
+            "CreateVpc": lambda request: {"Vpc": self._new_vpc(request)},
             "DeleteVpc": self._delete_vpc,
             "ModifyVpcAttribute": self._modify_vpc,
             "DescribeVpcAttribute": self._vpc_attribute,
-            "CreateSubnet": self._create_subnet,
+            "CreateSubnet": lambda request: {"Subnet": self._new_subnet(request)},
             "DeleteSubnet": self._delete_subnet,
             "ModifySubnetAttribute": self._modify_subnet,
             "CreateInternetGateway": self._create_gateway,
@@ -59,9 +59,6 @@ class Networks:
             subnet = self._new_subnet({"VpcId": vpc["VpcId"], "CidrBlock": cidr, "AvailabilityZone": zone})
             subnet.update(MapPublicIpOnLaunch=True, DefaultForAz=True)
             self._resources.put("subnet", subnet)
-
-    def _create_vpc(self, request: Request) -> Answer:
-        return {"Vpc": self._new_vpc(request)}
 
     def _new_vpc(self, request: Request, *, is_default: bool = False) -> Document:
         cidr = _network(str(request.get("CidrBlock")), "InvalidVpc.Range")
@@ -121,9 +118,6 @@ class Networks:
         vpc = self._resources.get("vpc", request["VpcId"])
         name = request["Attribute"][:1].upper() + request["Attribute"][1:]
         return {"VpcId": vpc["VpcId"], name: {"Value": vpc[name]}}
-
-    def _create_subnet(self, request: Request) -> Answer:
-        return {"Subnet": self._new_subnet(request)}
 
     def _new_subnet(self, request: Request) -> Document:
         vpc = self._resources.get("vpc", request["VpcId"])

@@ -14,6 +14,7 @@ from cloudknot.aws.sdk.service_models import operation_model
 from cloudknot.local.directory.database import Database
 from cloudknot.local.directory.documents import Document, Documents
 from cloudknot.local.iam.requests.operations import Operation, Request, page
+from cloudknot.local.server.services.service import with_tags, without_tags
 from cloudknot.local.wsgi import Answer, ServiceError
 
 
@@ -141,17 +142,14 @@ class Ec2Resources:
 
     def _create_tags(self, request: Request) -> Answer:
         for tag, document in self._tagged(request):
-            given = {item["Key"]: item for item in request.get("Tags", ())}
-            document["Tags"] = [*(item for item in document["Tags"] if item["Key"] not in given), *given.values()]
-            self.put(tag, document)
+            self.put(tag, with_tags(document, "Tags", request))
         return {}
 
     def _delete_tags(self, request: Request) -> Answer:
         keys = {item["Key"] for item in request.get("Tags", ())}
         for tag, document in self._tagged(request):
             # Without tags in the request, all tags go.
-            document["Tags"] = [item for item in document["Tags"] if keys and item["Key"] not in keys]
-            self.put(tag, document)
+            self.put(tag, without_tags(document, "Tags", keys or {item["Key"] for item in document["Tags"]}))
         return {}
 
     def _tagged(self, request: Request) -> Iterator[tuple[str, Document]]:

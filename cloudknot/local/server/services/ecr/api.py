@@ -21,6 +21,7 @@ from cloudknot.local.directory.state import ACCOUNT, REGION
 from cloudknot.local.iam.keys import Principal
 from cloudknot.local.iam.requests.operations import Operation, Request, carry_out, page
 from cloudknot.local.server.services.ecr.images import ImageDocuments
+from cloudknot.local.server.services.service import with_tags, without_tags
 from cloudknot.local.wsgi import Answer, ServiceError
 
 if TYPE_CHECKING:
@@ -161,18 +162,15 @@ class Ecr:
         return self._repository(arn.partition(":repository/")[2])
 
     def _tag(self, request: type_defs.TagResourceRequestTypeDef) -> Answer:
-        given = {tag["Key"]: tag for tag in request["tags"]}
         with self._lock:
             repository = self._by_arn(request["resourceArn"])
-            others = [tag for tag in repository["tags"] if tag["Key"] not in given]
-            self._repositories[repository["repositoryName"]] = {**repository, "tags": [*others, *given.values()]}
+            self._repositories[repository["repositoryName"]] = with_tags(repository, "tags", request)
         return {}
 
     def _untag(self, request: type_defs.UntagResourceRequestTypeDef) -> Answer:
         with self._lock:
             repository = self._by_arn(request["resourceArn"])
-            remaining = [tag for tag in repository["tags"] if tag["Key"] not in request["tagKeys"]]
-            self._repositories[repository["repositoryName"]] = {**repository, "tags": remaining}
+            self._repositories[repository["repositoryName"]] = without_tags(repository, "tags", request["tagKeys"])
         return {}
 
     def _text_operations(self, noun: str, member: str, verb: str = "Put") -> dict[str, Operation]:

@@ -15,6 +15,7 @@ from cloudknot.local.iam.requests.operations import Operation, Request, carry_ou
 from cloudknot.local.iam.signing import AccessKey
 from cloudknot.local.server.services.iam.policies import IamPolicies, check_without_policies
 from cloudknot.local.server.services.iam.records import IamRecords, encoded, in_use, listed, missing, new_id, now
+from cloudknot.local.server.services.service import with_tags, without_tags
 from cloudknot.local.wsgi import Answer, ServiceError
 
 MOST_KEYS = 2
@@ -286,15 +287,12 @@ class Iam:
 
     def _tag(self, kind: str, request: Request) -> Answer:
         record = self._records.get(kind, request[f"{kind}Name"])
-        given = {item["Key"]: item for item in request["Tags"]}
-        record["Tags"] = [*(item for item in record["Tags"] if item["Key"] not in given), *given.values()]
-        self._records.put(kind, record)
+        self._records.put(kind, with_tags(record, "Tags", request))
         return {}
 
     def _untag(self, kind: str, request: Request) -> Answer:
         record = self._records.get(kind, request[f"{kind}Name"])
-        record["Tags"] = [item for item in record["Tags"] if item["Key"] not in request["TagKeys"]]
-        self._records.put(kind, record)
+        self._records.put(kind, without_tags(record, "Tags", request["TagKeys"]))
         return {}
 
     def _list_tags(self, kind: str, request: Request) -> Answer:
