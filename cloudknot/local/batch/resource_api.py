@@ -7,6 +7,7 @@ import re
 import threading
 import uuid
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cloudknot.local.batch.catalog import DEFINITION, ENVIRONMENT, QUEUE, BatchCatalog, Resource, arn_of
@@ -27,8 +28,6 @@ _UNSUPPORTED = frozenset(
     {"ecsProperties", "eksConfiguration", "eksProperties", "jobQueueType", "nodeProperties", "schedulingPolicyArn"}
     | {"serviceEnvironmentOrder", "context"}
 )
-_HEALTH = {QUEUE: "JobQueue Healthy", ENVIRONMENT: "ComputeEnvironment Healthy"}
-_WORDS = {QUEUE: "job queues", ENVIRONMENT: "compute environments"}
 _MEMBERS = {QUEUE: "jobQueue", ENVIRONMENT: "computeEnvironment"}
 _TEMPLATE_NAMES = ("launchTemplateId", "launchTemplateName")
 _EMPTY_LISTS = ("command", "environment", "mountPoints", "resourceRequirements", "secrets", "ulimits", "volumes")
@@ -69,11 +68,11 @@ class BatchResources:
             "CreateJobQueue": self._create_queue,
             "UpdateJobQueue": self._update_queue,
             "DeleteJobQueue": self._delete_queue,
-            "DescribeJobQueues": self._describe_queues,
+            "DescribeJobQueues": partial(self._described, QUEUE),
             "CreateComputeEnvironment": self._create_environment,
             "UpdateComputeEnvironment": self._update_environment,
             "DeleteComputeEnvironment": self._delete_environment,
-            "DescribeComputeEnvironments": self._describe_environments,
+            "DescribeComputeEnvironments": partial(self._described, ENVIRONMENT),
             "ListTagsForResource": self._list_tags,
             "TagResource": self._tag,
             "UntagResource": self._untag,
@@ -157,9 +156,6 @@ class BatchResources:
         self._on_queue_deleted(queue["jobQueueName"])
         return {}
 
-    def _describe_queues(self, request: type_defs.DescribeJobQueuesRequestTypeDef) -> Answer:
-        return self._described(QUEUE, "jobQueues", request)
-
     def _create_environment(self, request: type_defs.CreateComputeEnvironmentRequestTypeDef) -> Answer:
         name, resources = request["computeEnvironmentName"], request.get("computeResources")
         _check_supported(request)
@@ -232,9 +228,6 @@ class BatchResources:
             self._catalog.delete(arn)
         return {}
 
-    def _describe_environments(self, request: type_defs.DescribeComputeEnvironmentsRequestTypeDef) -> Answer:
-        return self._described(ENVIRONMENT, "computeEnvironments", request)
-
     def _list_tags(self, request: type_defs.ListTagsForResourceRequestTypeDef) -> Answer:
         return {"tags": self._tagged(request["resourceArn"])[1].get("tags", {})}
 
@@ -264,17 +257,16 @@ class BatchResources:
     def _existing(self, kind: str, reference: str) -> Resource:
         resource = self._catalog.find(kind, reference)
         if resource is None:
-            words = _WORDS[kind].removesuffix("s").capitalize()
-            raise ClientException(f"{words} {reference} does not exist")
+            raise ClientException(f"{_words(kind).capitalize()} {reference} does not exist")
         return resource
 
     def _check_new(self, kind: str, name: str) -> None:
         """Refuse an invalid name, one that is taken, and one more resource than the quota."""
-        _check_name(f"{_WORDS[kind].removesuffix('s').capitalize()} name", name)
+        _check_name(f"{_words(kind).capitalize()} name", name)
         if self._catalog.find(kind, arn_of(kind, name)):
             raise ClientException("Object already exists")
         if len(self._catalog.find_all(kind)) >= self._quota:
-            raise ClientException(f"Maximum number of {_WORDS[kind]} supported is {self._quota}")
+            raise ClientException(f"Maximum number of {_words(kind)}s supported is {self._quota}")
 
     def _store_new(self, kind: str, name: str, content: Mapping[str, Any]) -> Answer:
         """Store a new queue or compute environment."""
@@ -287,7 +279,8 @@ class BatchResources:
         self._catalog.store(kind, name, arn, content)
         return {f"{member}Name": name, f"{member}Arn": arn}
 
-    def _described(self, kind: str, member: str, request: Mapping[str, Any]) -> Answer:
+    def _described(self, kind: str, request: Mapping[str, Any]) -> Answer:
+        member = f"{_MEMBERS[kind]}s"
         if references := request.get(member):
             found = [self._catalog.find(kind, reference) for reference in references]
             return {member: [resource for resource in found if resource is not None]}
@@ -303,8 +296,13 @@ class BatchResources:
         return {member: [resource for _, resource in found[:size]], **more}
 
 
+def _words(kind: str) -> str:
+    return kind.replace("-", " ")
+
+
 def _healthy(kind: str) -> Resource:
-    return {"status": "VALID", "statusReason": _HEALTH[kind]}
+    member = _MEMBERS[kind]
+    return {"status": "VALID", "statusReason": f"{member[0].upper()}{member[1:]} Healthy"}
 
 
 def _invalid_environment(reason: str) -> Resource:

@@ -52,26 +52,17 @@ def check_object(service: str, operation: str, arguments: Mapping[str, Any]) -> 
         raise ServiceError("ValidationException", f"{operation} has no arguments.")
 
 
-def _check(shape: Any, value: object, place: str) -> None:
+def _check(shape: Any, value: Any, place: str) -> None:
     """Refuse a value that does not have the type ``shape``."""
     types = _TYPES[shape.type_name]
     # In Python, a bool is an int.
     if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
         raise ServiceError("SerializationException", f"{place} must be a {shape.type_name}.")
-    if isinstance(value, list):
-        for item in value:
-            _check(shape.member, item, place)
-    elif isinstance(value, dict):
-        if shape.type_name == "map":
-            members = dict.fromkeys(value, shape.value)
-        else:
-            members = {
-                shape.members[name].serialization.get("name", name): shape.members[name] for name in shape.members
-            }
-        for name, item in value.items():
-            if name not in members:
-                raise ServiceError("ValidationException", f"{place} has no member {name!r}.")
-            _check(members[name], item, f"{place}.{name}")
+    if isinstance(value, dict) and shape.type_name == "structure":
+        for name in value.keys() - shape.members.keys():
+            raise ServiceError("ValidationException", f"{place} has no member {name!r}.")
+    for name, part, item in _parts(shape, value):
+        _check(part, item, f"{place}.{name}")
 
 
 def broken_constraints(service: str, operation: str, arguments: Mapping[str, Any]) -> str:

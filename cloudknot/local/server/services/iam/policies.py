@@ -15,7 +15,6 @@ from cloudknot.local.server.services.iam.records import (
     in_use,
     listed,
     missing,
-    new_id,
     now,
 )
 from cloudknot.local.wsgi import Answer, ServiceError
@@ -66,21 +65,16 @@ class IamPolicies:
             message = f"A policy called {name} already exists. Duplicate names are not allowed."
             raise ServiceError("EntityAlreadyExists", message, 409)
         time = now()
-        policy = {
-            "PolicyName": name,
-            "PolicyId": new_id("ANPA"),
-            "Arn": arn,
-            "Path": path,
-            "DefaultVersionId": "v1",
-            "Description": request.get("Description"),
-            "IsAttachable": True,
-            "CreateDate": time,
-            "UpdateDate": time,
-            "Tags": request.get("Tags", []),
-            "versions": {"v1": {"Document": checked_policy(request["PolicyDocument"]), "CreateDate": time}},
-            "next": 2,
-        }
-        self._records.put("Policy", policy)
+        policy = self._records.add(
+            "Policy",
+            request,
+            DefaultVersionId="v1",
+            Description=request.get("Description"),
+            IsAttachable=True,
+            UpdateDate=time,
+            versions={"v1": {"Document": checked_policy(request["PolicyDocument"]), "CreateDate": time}},
+            next=2,
+        )
         return {"Policy": self._described(policy)}
 
     def _described(self, policy: Document) -> Document:

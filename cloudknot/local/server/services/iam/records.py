@@ -51,7 +51,7 @@ class IamRecords:
             "Tags": list(request.get("Tags", ())),
             **members,
         }
-        self.of[kind][name] = record
+        self.put(kind, record)
         return record
 
     def get(self, kind: str, name: object) -> Document:
