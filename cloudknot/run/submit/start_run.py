@@ -136,7 +136,7 @@ def start_run(
         inputs = (
             source_or_elements
             if isinstance(source_or_elements, Source)
-            else InputPacker(source_or_elements, dump, options.starmap, calls, isinstance(elements, list | tuple))
+            else InputPacker(source_or_elements, dump, options.starmap, calls, type(elements) in (list, tuple))
         )
         manifest, dependencies, choices = _store(cloud, keys, target, inputs, options, depends_on, fields)
         submission = Submission(keys, manifest, tags=target.job_tags)

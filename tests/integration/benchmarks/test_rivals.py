@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tests.conftest import CACHE
 
@@ -28,13 +29,26 @@ pytestmark = [pytest.mark.examples, pytest.mark.timeout(1800)]
 
 @pytest.fixture(scope="module")
 def output(tmp_path_factory):
-    """Return the folder with the figures of a tiny run. The test run's home is empty, so name the shared cache."""
-    folder = tmp_path_factory.mktemp("rivals")
+    """Return the folder with the figures of a tiny run. The processes of a parallel test run share one."""
+    own = tmp_path_factory.getbasetemp()
+    shared = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "rivals"
+    log = shared.with_suffix(".log")
+    with FileLock(f"{shared}.lock"):
+        # Written after the run, also after a failed one, so that no process runs it again.
+        if not log.exists():
+            log.write_text(_run(shared), encoding="utf-8")
+    failure = log.read_text(encoding="utf-8")
+    assert not failure, failure
+    return shared
+
+
+def _run(folder):
+    """Run the benchmark. Return its output if it fails, else an empty text."""
     command = [sys.executable, "-m", "tests.benchmarks.rivals", "--tiny", "--output", str(folder)]
+    # The home of a test run is empty, so name the shared cache.
     variables = {**os.environ, "XDG_CACHE_HOME": str(CACHE.parent)}
     done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return folder
+    return f"The benchmark failed. {done.stderr}" if done.returncode else ""
 
 
 @pytest.fixture(scope="module")
