@@ -105,7 +105,8 @@ TRIALS = (
         "killed when something is stored",
         "stored",
         kills("host", "spot", when="stored"),
-        ("killed: host", "killed: spot"),
+        # On a busy machine, an attempt may store everything before its kill. The next one then stores nothing.
+        ("killed: host",),
     ),
     Trial(
         "killed when all is stored",
