@@ -7,7 +7,7 @@ import errno
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from shlex import quote
@@ -33,6 +33,8 @@ MARKER = ".cloudknot"
 """The file that marks a directory as that of an embedded cloud. It holds the number of its format."""
 FORMAT = 1
 """The format of the databases and objects in the directory. Earlier versions kept none, and an empty marker."""
+DELETED = "deleted"
+"""In place of the format: a deletion of the cloud has begun. The next start deletes the rest."""
 OBJECTS = "objects"
 """The folder of the objects in S3."""
 RECORDS, JOBS, LOGS = "cloud.sqlite", "jobs.sqlite", "logs.sqlite"
@@ -45,6 +47,8 @@ _FOLDERS = (SCRATCH, OBJECTS, "images", "environments")
 _CLOUD_FILES = frozenset(
     {MARKER, OPTIONS, "cloud.json", "server.log", "server.lock", "start.lock", *DATABASES, *_FOLDERS}
 )
+_IN_USE = frozenset({MARKER, OPTIONS, "server.log", "server.lock", "start.lock"})
+"""The files that a start uses."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,9 @@ def _check_format(directory: Path) -> None:
     text = marker.read_text(encoding="utf-8").strip() if marker.exists() else ""
     if not text:
         marker.write_text(f"{FORMAT}\n", encoding="utf-8")
+    elif text == DELETED:
+        # The server does the rest, under its lock.
+        return
     elif not text.isdecimal() or int(text) > FORMAT:
         raise CloudknotConfigurationError(
             f"A newer cloudknot wrote the embedded cloud in {directory}: its format is {text}, and this version reads "
@@ -138,19 +145,33 @@ def delete_files(directory: Path) -> None:
 
     Files of the user's own stay. The caller holds the lock of the server.
     """
+    # A deletion that is interrupted leaves a part of the files. A cloud with a part of its records would be wrong.
+    (directory / MARKER).write_text(DELETED, encoding="utf-8")
+    _delete(directory, _CLOUD_FILES - {MARKER})
+    # The marker goes last: until then, the directory belongs to a cloud.
+    (directory / MARKER).unlink()
+    # Not a directory with other files, nor the target of a link.
+    with contextlib.suppress(OSError):
+        directory.rmdir()
+
+
+def finish_deletion(directory: Path) -> None:
+    """Delete the rest of a cloud of which a deletion was interrupted. The caller holds the lock of the server."""
+    if (directory / MARKER).read_text(encoding="utf-8").strip() == DELETED:
+        _delete(directory, _CLOUD_FILES - _IN_USE)
+        (directory / MARKER).write_text(f"{FORMAT}\n", encoding="utf-8")
+
+
+def _delete(directory: Path, names: Iterable[str]) -> None:
     import shutil
 
-    # The marker goes last: an interrupted deletion leaves a directory that still belongs to a cloud.
     databases = [path for name in DATABASES for path in directory.glob(f"{name}*")]
-    files = [directory / name for name in sorted(_CLOUD_FILES - {MARKER})]
-    for path in (*databases, *files, *directory.glob(".cloud-*"), directory / MARKER):
+    files = [directory / name for name in sorted(names)]
+    for path in (*databases, *files, *directory.glob(".cloud-*")):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
-    # Not a directory with other files, nor the target of a link.
-    with contextlib.suppress(OSError):
-        directory.rmdir()
 
 
 def own_folder(folder: Path) -> Path:

@@ -44,6 +44,7 @@ from cloudknot.local.directory.state import (
     CloudState,
     Identity,
     claim,
+    finish_deletion,
     locked,
     log_file,
     server_lock,
@@ -110,6 +111,7 @@ def main(argv: Sequence[str], server: Callable[[argparse.Namespace, Path], Serve
             return 1
         # A killed cloud leaves its state file behind. The process id in it may belong to another program by now.
         state_file(options.directory).unlink(missing_ok=True)
+        finish_deletion(options.directory)
         server(options, stack.enter_context(_scratch(options.directory))).run()
     return 0
 
