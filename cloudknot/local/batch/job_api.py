@@ -487,7 +487,9 @@ def _position(token: str) -> int:
 
 def matches(job: Job, filters: Iterable[type_defs.KeyValuesPairTypeDef]) -> bool:
     """Return whether a job passes the filters of ListJobs (AWS Batch API reference, "ListJobs")."""
-    return all(any(_matches(job, entry["name"], value) for value in entry.get("values", ())) for entry in filters)
+    return all(
+        any(_matches(job, entry.get("name", ""), value) for value in entry.get("values", ())) for entry in filters
+    )
 
 
 def _matches(job: Job, name: str, value: str) -> bool:

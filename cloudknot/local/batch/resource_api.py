@@ -147,11 +147,9 @@ class BatchResources:
 
     def _delete_queue(self, request: type_defs.DeleteJobQueueRequestTypeDef) -> Answer:
         with self._lock:
-            queue = self._catalog.find(QUEUE, request["jobQueue"])
+            queue = self._disabled(QUEUE, request["jobQueue"])
             if queue is None:
                 return {}
-            if queue["state"] != "DISABLED":
-                raise ClientException("Cannot delete, the job queue must be DISABLED")
             self._catalog.delete(queue["jobQueueArn"])
         self._on_queue_deleted(queue["jobQueueName"])
         return {}
@@ -216,17 +214,22 @@ class BatchResources:
 
     def _delete_environment(self, request: type_defs.DeleteComputeEnvironmentRequestTypeDef) -> Answer:
         with self._lock:
-            environment = self._catalog.find(ENVIRONMENT, request["computeEnvironment"])
+            environment = self._disabled(ENVIRONMENT, request["computeEnvironment"])
             if environment is None:
                 return {}
-            if environment["state"] != "DISABLED":
-                raise ClientException("Cannot delete, the compute environment must be DISABLED")
             arn = environment["computeEnvironmentArn"]
             for _, queue in self._catalog.find_all(QUEUE):
                 if any(entry["computeEnvironment"] == arn for entry in queue["computeEnvironmentOrder"]):
                     raise ClientException("Cannot delete, found existing JobQueue relationship")
             self._catalog.delete(arn)
         return {}
+
+    def _disabled(self, kind: str, reference: str) -> Resource | None:
+        """Return a resource to delete, or None if it is missing. Refuse to delete an enabled one."""
+        found = self._catalog.find(kind, reference)
+        if found is not None and found["state"] != "DISABLED":
+            raise ClientException(f"Cannot delete, the {_words(kind)} must be DISABLED")
+        return found
 
     def _list_tags(self, request: type_defs.ListTagsForResourceRequestTypeDef) -> Answer:
         return {"tags": self._tagged(request["resourceArn"])[1].get("tags", {})}

@@ -64,7 +64,7 @@ def resolve(request: type_defs.SubmitJobRequestTypeDef, catalog: BatchCatalog, f
         image=container["image"],
         command=tuple(_substitute(word, parameters) for word in command),
         environment=_environment(container) | _environment(overrides),
-        vcpus=float(resources["VCPU"]),
+        vcpus=_vcpus(resources["VCPU"]),
         resources=resources,
         parameters=parameters,
         retry=_retry_strategy(request.get("retryStrategy") or definition.get("retryStrategy") or {}),
@@ -123,13 +123,22 @@ def _resources(properties: Container) -> dict[str, str]:
     return resources if "image" not in properties else {"VCPU": "1"} | resources
 
 
+def _vcpus(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise ClientException(f"Invalid VCPU resource requirement: {text}") from error
+
+
 def _substitute(word: str, parameters: Mapping[str, str]) -> str:
     prefix, _, name = word.partition("Ref::")
     return word if prefix or name not in parameters else parameters[name]
 
 
 def _environment(properties: Container) -> dict[str, str]:
-    variables = {entry["name"]: str(entry.get("value", "")) for entry in properties.get("environment", ())}
+    variables = {entry.get("name", ""): str(entry.get("value", "")) for entry in properties.get("environment", ())}
+    if "" in variables:
+        raise ClientException("Environment variable names must not be empty")
     for name in variables:
         if name.upper().startswith(_RESERVED):
             raise ClientException(f"Environment variable names must not start with {_RESERVED}: {name}")

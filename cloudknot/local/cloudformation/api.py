@@ -94,7 +94,7 @@ class CloudFormation:
         return {"StackId": stack_id}
 
     def _update_stack(self, access_key: str, request: Request) -> Answer:
-        record = self._find(request["StackName"])
+        record = self._find(request)
         spec = _spec(request, record.spec)
         check(spec, self._pseudo_parameters(record))
         with record.lock:
@@ -110,7 +110,7 @@ class CloudFormation:
         return {"StackId": record.id}
 
     def _continue_update_rollback(self, access_key: str, request: Request) -> Answer:
-        record = self._find(request["StackName"])
+        record = self._find(request)
         with record.lock:
             if record.status != "UPDATE_ROLLBACK_FAILED":
                 raise ValidationError(f"Stack:{record.id} is in {record.status} state and can not be rolled back.")
@@ -138,7 +138,7 @@ class CloudFormation:
 
     def _describe_stacks(self, request: Request) -> Answer:
         if "StackName" in request:
-            return {"Stacks": [stack_answer(self._find(request["StackName"]))]}
+            return {"Stacks": [stack_answer(self._find(request))]}
         # A deleted stack is described by its id only.
         live = [record for record in self._newest_first() if record.status != DELETED]
         return _page("Stacks", [stack_answer(record) for record in live], request)
@@ -153,7 +153,7 @@ class CloudFormation:
         return _page("StackSummaries", rows, request)
 
     def _describe_stack_events(self, request: Request) -> Answer:
-        record = self._find(request["StackName"])
+        record = self._find(request)
         rows = [
             {
                 "StackId": record.id,
@@ -171,19 +171,19 @@ class CloudFormation:
         return _page("StackEvents", rows, request)
 
     def _list_stack_resources(self, request: Request) -> Answer:
-        record = self._find(request["StackName"])
+        record = self._find(request)
         # A copy: the thread that works on the stack changes the dict during the loop.
         rows = [_resource(resource, "LastUpdatedTimestamp") for resource in list(record.resources.values())]
         return _page("StackResourceSummaries", rows, request)
 
     def _describe_stack_resources(self, request: Request) -> Answer:
-        record = self._find(request["StackName"])
+        record = self._find(request)
         stack = {"StackId": record.id, "StackName": record.name}
         resources = list(record.resources.values())
         return {"StackResources": [{**stack, **_resource(resource, "Timestamp")} for resource in resources]}
 
     def _get_template(self, request: Request) -> Answer:
-        return {"TemplateBody": self._find(request["StackName"]).spec.text}
+        return {"TemplateBody": self._find(request).spec.text}
 
     def _validate_template(self, request: Request) -> Answer:
         text = request.get("TemplateBody", "")
@@ -196,7 +196,11 @@ class CloudFormation:
             "Parameters": [{"ParameterKey": name} for name in declared],
         }
 
-    def _find(self, name: str) -> StackRecord:
+    def _find(self, request: Request) -> StackRecord:
+        # Not in AWS's description: an operation may find a stack by other arguments, which are not supported here.
+        name = request.get("StackName")
+        if name is None:
+            raise ValidationError("StackName must be specified.")
         record = self._stacks.get(name) or self._live(name)
         if record is None:
             raise ValidationError(f"Stack with id {name} does not exist")
@@ -244,7 +248,9 @@ def _spec(request: Request, previous: StackSpec | None = None) -> StackSpec:
         raise ValidationError("Requires capabilities : [CAPABILITY_NAMED_IAM]", "InsufficientCapabilitiesException")
     parameters = {}
     for entry in request.get("Parameters", ()):
-        key, is_previous = entry["ParameterKey"], previous and entry.get("UsePreviousValue")
+        key, is_previous = entry.get("ParameterKey", ""), previous and entry.get("UsePreviousValue")
+        if previous and is_previous and key not in previous.parameters:
+            raise ValidationError(f"Parameters: [{key}] must have values")
         parameters[key] = previous.parameters[key] if previous and is_previous else entry.get("ParameterValue", "")
     # An update without the argument keeps the tags of the stack. An empty list removes them.
     kept = previous.tags if previous is not None else {}

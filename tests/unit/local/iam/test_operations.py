@@ -1,14 +1,24 @@
 """The services answer or refuse each call by AWS's description of its operation, whatever its arguments are."""
 
+from functools import partial
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cloudknot.aws.sdk.service_models import operation_model, service_model
+from cloudknot.local.batch import catalog, job_store
+from cloudknot.local.batch.job_api import Batch
+from cloudknot.local.cloudformation.api import CloudFormation
+from cloudknot.local.cloudformation.stack_store import StackStore
+from cloudknot.local.directory.database import Database
 from cloudknot.local.directory.documents import Documents, cloud_database
 from cloudknot.local.iam.keys import Keys
 from cloudknot.local.iam.requests.shapes import broken_constraints
 from cloudknot.local.iam.signing import AccessKey
+from cloudknot.local.server.logs import store as log_store
+from cloudknot.local.server.logs.api import Logs
+from cloudknot.local.server.logs.store import LogStore
 from cloudknot.local.server.services.ec2.api import Ec2
 from cloudknot.local.server.services.ecr.api import Ecr
 from cloudknot.local.server.services.iam.api import Iam
@@ -20,30 +30,63 @@ OWNER = AccessKey("AKIAOWNER", "secret")
 NAMES = st.sampled_from(["a", "vpc-1", "10.0.0.0/16", "arn:aws:iam::123456789012:role/a", "{}", "1"])
 
 
+class NoRunner:
+    """A runner that starts nothing."""
+
+    def start(self, task, report):
+        pass
+
+    def stop(self, task_id, *, kill):
+        pass
+
+    def close(self):
+        pass
+
+
 @pytest.fixture(scope="module")
 def services(tmp_path_factory):
-    """Return the control plane, and the names of the operations that it supports."""
-    database = cloud_database(tmp_path_factory.mktemp("cloud"))
+    """Return a function that calls a service, and the operations that the services support."""
+    directory = tmp_path_factory.mktemp("cloud")
+    database = cloud_database(directory)
     keys = Keys(OWNER, kept=Documents(database, "key"), takes_users=True)
     iam = Iam(database, keys)
     sts = Sts(keys, True, lambda name: iam.answer("GetRole", {"RoleName": name}, None)["Role"])
     plane = ControlPlane({"iam": iam, "sts": sts, "ec2": Ec2(database), "ecr": Ecr(database)}, database, {})
+    jobs = Database(directory / "jobs.sqlite", catalog.SCHEMA + job_store.SCHEMA, is_synced=False)
+    log_database = Database(directory / "logs.sqlite", log_store.SCHEMA, is_synced=False)
+    stacks = CloudFormation(StackStore(database), lambda key: None, lambda key: True)
+    batch, logs = Batch(jobs, NoRunner(), plane.call, 2), LogStore(log_database)
+    batch.start()
+    others = {
+        "batch": batch.respond,
+        "logs": Logs(logs).respond,
+        "cloudformation": partial(stacks.respond, access_key=""),
+    }
+
+    def call(service, operation, **arguments):
+        if service in others:
+            return others[service](operation, arguments)
+        return plane.call(service, operation, **arguments)
+
     yield (
-        plane,
+        call,
         [
             (service, operation)
-            for service in ("iam", "sts", "ec2", "ecr")
+            for service in ("iam", "sts", "ec2", "ecr", *others)
             for operation in service_model(service).operation_names
-            if refusal(plane, service, operation) != "InvalidAction"
+            if refusal(call, service, operation) != "InvalidAction"
         ],
     )
-    database.close()
+    batch.close()
+    logs.close()
+    for each in (jobs, log_database, database):
+        each.close()
 
 
-def refusal(plane, service, operation, **arguments):
+def refusal(call, service, operation, **arguments):
     """Return the code of the error that refuses a call, or an empty string."""
     try:
-        plane.call(service, operation, **arguments)
+        call(service, operation, **arguments)
     except ServiceError as error:
         return error.code
     return ""
@@ -67,21 +110,21 @@ def values(shape, depth=0):
 
 
 def test_many_operations_are_supported(services):
-    assert len(services[1]) > 140
+    assert len(services[1]) > 200
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much], deadline=None, max_examples=200)
 @given(data=st.data())
 def test_every_call_is_answered_or_refused(services, data):
-    plane, supported = services
+    call, supported = services
     service, operation = data.draw(st.sampled_from(supported))
     shape = operation_model(service, operation).input_shape
-    refusal(plane, service, operation, **(data.draw(values(shape)) if shape is not None else {}))
+    refusal(call, service, operation, **(data.draw(values(shape)) if shape is not None else {}))
 
 
 def test_call_of_ec2_without_an_argument_is_refused(services):
     with pytest.raises(ServiceError, match="The request must contain the parameter VpcId") as caught:
-        services[0].call("ec2", "CreateRouteTable")
+        services[0]("ec2", "CreateRouteTable")
     assert caught.value.code == "MissingParameter"
     assert refusal(services[0], "ec2", "DescribeVpcs", Filters=[{"Values": ["a"]}]) == "MissingParameter"
 
