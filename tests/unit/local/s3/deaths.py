@@ -36,7 +36,12 @@ class Countdown:
         self.left = 0
         self._connect = sqlite3.connect
         sqlite3.connect = self.connect
-        sys.addaudithook(lambda event, _: event in STEPS and self.count())
+        sys.addaudithook(self.notice)
+
+    def notice(self, event, arguments):
+        # A file that is only read, such as an imported module, is no step.
+        if event in STEPS and (event != "open" or arguments[2] & (os.O_WRONLY | os.O_RDWR)):
+            self.count()
 
     def connect(self, *arguments, **choices):
         connection = self._connect(*arguments, **choices)
