@@ -100,13 +100,15 @@ def status(directory: str | None, as_json: bool) -> None:
 
 
 def _condition(cloud: LocalCloud) -> str:
-    """Return the condition of a cloud that does not answer: silent, stopped, ended (without a stop) or missing."""
-    from cloudknot.local.directory.state import MARKER, is_locked, read_state, server_lock
+    """Return the condition of a cloud that does not answer: silent, stopped, ended, half deleted or missing."""
+    from cloudknot.local.directory.state import DELETED, MARKER, is_locked, read_state, server_lock
 
     if is_locked(server_lock(cloud.directory)):
         return "silent"
     if not (cloud.directory / MARKER).exists():
         return "missing"
+    if (cloud.directory / MARKER).read_text(encoding="utf-8").strip() == DELETED:
+        return "half deleted"
     return "ended" if read_state(cloud.directory) else "stopped"
 
 
@@ -115,11 +117,13 @@ def _explain(condition: str, cloud: LocalCloud) -> str:
     from cloudknot.local.directory.state import log_file
     from cloudknot.local.options import local_command
 
-    start, stop = (f"`{local_command(name, cloud.directory)}`" for name in ("start", "stop"))
+    start, stop, delete = (f"`{local_command(name, cloud.directory)}`" for name in ("start", "stop", "delete"))
     place = f"The embedded cloud in {cloud.directory}"
     texts = {
         "silent": f"{place} does not answer, but its process runs. It may be starting or busy. Try again. If it does "
         f"not answer then, end it with {stop}.",
+        "half deleted": f"The deletion of the embedded cloud in {cloud.directory} was interrupted. Run {delete} "
+        f"again. Or create a new cloud with {start}, which deletes the rest of this one.",
         "missing": f"{_missing(cloud)} Create one with {start}, or use it from Python.",
         "ended": f"{place} has ended by a crash, a reboot or a day without use. Its knots and results are kept, and "
         f"jobs that ran are retried. Start it with {start}. An open session starts it by itself. "

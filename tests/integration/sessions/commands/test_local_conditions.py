@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 import cloudknot as ck
 from cloudknot.cli.main import main
-from cloudknot.local.directory.state import MARKER, is_locked, locked, server_lock
+from cloudknot.local.directory.state import DELETED, MARKER, is_locked, locked, server_lock
 from tests.helpers.functions import square
 from tests.helpers.waiting import LONG, until
 
@@ -104,6 +104,20 @@ def test_cloud_that_does_not_answer_is_not_called_stopped(tmp_path):
         assert state_of(tmp_path)[0]["state"] == "silent"
         assert "does not answer, but its process runs" in run(tmp_path, "status").stdout
     assert state_of(tmp_path)[0]["state"] == "stopped"
+
+
+def test_interrupted_deletion_is_named_and_finished(own_cloud):
+    own_cloud.call("iam", "create_user", UserName="ann")
+    own_cloud.stop()
+    (own_cloud.directory / MARKER).write_text(DELETED, encoding="utf-8")
+    assert state_of(own_cloud.directory)[0]["state"] == "half deleted"
+    shown = run(own_cloud.directory, "status").stdout
+    assert f"was interrupted. Run `cloudknot local delete --directory {own_cloud.directory}` again." in shown
+    with ck.LocalCloud(own_cloud.directory) as new:
+        assert new.call("iam", "list_users")["Users"] == []
+    (own_cloud.directory / MARKER).write_text(DELETED, encoding="utf-8")
+    assert "is deleted." in run(own_cloud.directory, "delete", "--yes").stdout
+    assert state_of(own_cloud.directory)[0]["state"] == "missing"
 
 
 def test_deletion_of_stopped_and_crashed_cloud_asks(own_cloud):
