@@ -21,7 +21,7 @@ from cloudknot.errors import refuse
 from cloudknot.options.public import public
 from cloudknot.run.collect.collector import Collector
 from cloudknot.run.collect.element_future import CloudFuture, ElementFuture, ElementFutures
-from cloudknot.run.collect.element_table import CANCELLED, ElementTable, Ended
+from cloudknot.run.collect.element_table import CANCELLED, GIVEN_UP, ElementTable, Ended
 from cloudknot.run.collect.job_failures import Growth
 from cloudknot.run.collect.loader import Loader, Outcome
 from cloudknot.run.collect.map_status import MapStatus
@@ -348,7 +348,12 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
         table, count = self._table, len(self)
         if count == 1:
             return
-        note = f"{table.without_value:,} of {count:,} elements failed"
+        # The job of an element that was given up may go on, and succeed.
+        unread = table.number_of(GIVEN_UP)
+        failed = table.without_value - unread
+        note = f"{failed or unread:,} of {count:,} elements {'failed' if failed else 'could not be read'}"
+        if failed and unread:
+            note += f", and {unread:,} could not be read"
         if table.pending:
             note += f" so far, and {table.pending:,} have not ended. The job keeps running. End it: future.cancel()"
         replace_note(error, f"{note}.", earlier=self._note)

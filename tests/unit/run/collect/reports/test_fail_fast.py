@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from cloudknot.errors import CKTimeoutError
+from cloudknot.errors import CKTimeoutError, CloudError
 from cloudknot.options import streams
 from tests.helpers.waiting import until
 from tests.unit.run.collect.fake_job import LONG, FakeJob, Odd, future_of, raise_on_two
@@ -35,6 +35,18 @@ def test_fail_fast_raises_known_failure_while_others_run():
     with pytest.raises(Odd) as caught:
         future.result(LONG)
     assert notes_of(caught.value) == ["1 of 4 elements failed."]
+
+
+@pytest.mark.parametrize(
+    ("finished", "note"),
+    [((0, 1), "2 of 4 elements could not be read."), ((2,), "1 of 4 elements failed, and 3 could not be read.")],
+)
+def test_elements_that_a_silent_cloud_withheld_have_not_failed(finished, note):
+    job = job_with(*finished)
+    future = future_of(job)
+    until(future[finished[0]].done)
+    job.silence = CloudError("The cloud was stopped.")
+    assert notes_of(future.exception(LONG)) == [note]
 
 
 def test_fail_fast_waits_for_failure_that_comes_later():
