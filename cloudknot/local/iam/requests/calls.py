@@ -11,7 +11,7 @@ from cloudknot.aws.sdk.service_models import service_model
 from cloudknot.local.iam.requests import fields
 from cloudknot.local.iam.requests.query_protocol import read_form
 from cloudknot.local.iam.requests.routes import find_route
-from cloudknot.local.iam.requests.shapes import check_object, check_operation
+from cloudknot.local.iam.requests.shapes import check_object
 from cloudknot.local.iam.signing import Request
 from cloudknot.local.wsgi import ServiceError
 
@@ -91,7 +91,6 @@ def _json_call(request: Request, service: str, body: bytes) -> Call:
         message = f"X-Amz-Target {parts[0]!r} is not one of the service {service}."
         raise ServiceError("UnknownOperationException", message)
     arguments = fields.json_object(body)
-    check_operation(service, operation)
     check_object(service, operation, arguments)
     return Call(service, operation, arguments)
 

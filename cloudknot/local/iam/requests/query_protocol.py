@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 from xml.sax.saxutils import escape
 
-from cloudknot.aws.sdk.service_models import operation_model
+from cloudknot.local.iam.requests.shapes import known
 from cloudknot.local.wsgi import ServiceError
 
 _Tree = dict[str, Any]
@@ -26,17 +26,10 @@ def read_form(service: str, operation: str, form: Mapping[str, str]) -> dict[str
     ServiceError
         The operation has no such argument, or a value does not have the type of its argument.
     """
-    shape = _model(service, operation).input_shape
+    shape = known(service, operation).input_shape
     if shape is None and form:
         raise ServiceError("ValidationError", f"{operation} has no arguments.")
     return _structure(shape, _tree(form), operation, service == "ec2") if shape is not None else {}
-
-
-def _model(service: str, operation: str) -> Any:
-    model = operation_model(service, operation)
-    if model is None:
-        raise ServiceError("InvalidAction", f"The service {service} has no operation {operation!r}.")
-    return model
 
 
 def _tree(form: Mapping[str, str]) -> _Tree:
@@ -117,7 +110,7 @@ def _scalar(shape: Any, text: str, name: str) -> str | int | bool:
 
 def write_answer(service: str, operation: str, answer: Mapping[str, Any]) -> bytes:
     """Return an answer as XML."""
-    model = _model(service, operation)
+    model = known(service, operation)
     namespace = model.service_model.metadata["xmlNamespace"]
     content = "".join(_members(model.output_shape, answer)) if model.output_shape is not None else ""
     if service == "ec2":

@@ -36,16 +36,17 @@ _SHOWN = 200
 """Characters of a wrong value in a message."""
 
 
-def check_operation(service: str, operation: str) -> None:
-    """Refuse an operation that the service does not have, also one in another spelling."""
-    if operation_model(service, operation) is None:
+def known(service: str, operation: str) -> Any:
+    """Return AWS's description of an operation. Refuse one that does not exist, also in another spelling."""
+    model = operation_model(service, operation)
+    if model is None:
         raise ServiceError("InvalidAction", f"The service {service} has no operation {operation!r}.")
+    return model
 
 
 def check_object(service: str, operation: str, arguments: Mapping[str, Any]) -> None:
     """Refuse a JSON object with members or types that the operation does not have."""
-    model = operation_model(service, operation)
-    shape = model.input_shape if model else None
+    shape = known(service, operation).input_shape
     if shape is not None:
         _check(shape, arguments, operation)
     elif arguments:
@@ -67,8 +68,7 @@ def _check(shape: Any, value: Any, place: str) -> None:
 
 def broken_constraints(service: str, operation: str, arguments: Mapping[str, Any]) -> str:
     """Return the constraints that arguments of the right types break, in AWS's words, or an empty string."""
-    model = operation_model(service, operation)
-    shape = model.input_shape if model else None
+    shape = known(service, operation).input_shape
     # EC2 has error codes of its own for wrong values. The functions for its operations raise them.
     if shape is None or service == "ec2":
         return ""

@@ -10,10 +10,10 @@ from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 
-from cloudknot.aws.sdk.service_models import operation_model
 from cloudknot.local.directory.database import Database
 from cloudknot.local.directory.documents import Document, Documents
 from cloudknot.local.iam.requests.operations import Operation, Request, page
+from cloudknot.local.iam.requests.shapes import known
 from cloudknot.local.server.services.service import with_tags, without_tags
 from cloudknot.local.wsgi import Answer, ServiceError
 
@@ -172,10 +172,7 @@ class Ec2Resources:
 
 def described(operation: str, rows: str, documents: Iterable[Document], request: Request) -> Answer:
     """Return one page of the documents that match the filters in a request."""
-    model = operation_model("ec2", operation)
-    assert model is not None
-    output: Any = model.output_shape
-    shape: Any = output.members[rows].member
+    shape = known("ec2", operation).output_shape.members[rows].member
     filters = [(item["Name"], item.get("Values", [])) for item in request.get("Filters", ())]
     found = [
         document for document in documents if all(_matches(document, shape, name, values) for name, values in filters)
