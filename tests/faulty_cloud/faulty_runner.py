@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from cloudknot.errors import refuse
@@ -60,6 +60,14 @@ class FaultyRunner:
         with self._lock:
             self._tasks[task.id] = _Watched(task, report, kill)
         self._runner.start(_idle(task) if kill is not None and kill.at_once else task, self._on_event)
+
+    def prepare(self, image: str, role: str | None, environment: Mapping[str, str]) -> None:
+        """Prepare tasks."""
+        self._runner.prepare(image, role, environment)
+
+    def release(self, image: str) -> None:
+        """End processes that wait for tasks."""
+        self._runner.release(image)
 
     def stop(self, task_id: str, *, kill: bool) -> None:
         """Stop a task."""

@@ -63,6 +63,12 @@ class BatchCatalog:
             raise ClientException(f"JobDefinition, {reference}, does not exist")
         return cast("JobDefinitionTypeDef", max(chosen, key=lambda content: int(content["revision"])))
 
+    def newest_definition(self) -> Resource | None:
+        """Return the active job definition that was registered last, or None."""
+        statement = "SELECT content FROM batch_resources WHERE kind = ? AND status = ? ORDER BY number DESC LIMIT 1"
+        rows = self._database.rows(statement, DEFINITION, "ACTIVE")
+        return json.loads(rows[0][0]) if rows else None
+
     def queue(self, reference: str) -> Queue:
         """Return the enabled queue for a name or ARN, with the largest of its compute environments."""
         content = self.find(QUEUE, reference)

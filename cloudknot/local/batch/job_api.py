@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from cloudknot.local.batch.catalog import QUEUE, BatchCatalog
+from cloudknot.local.batch.catalog import DEFINITION, QUEUE, BatchCatalog
 from cloudknot.local.batch.engine import Engine
 from cloudknot.local.batch.job_store import JobStore
 from cloudknot.local.batch.records import (
@@ -94,8 +94,11 @@ class Batch:
         self._closed = False
         # The timekeeper sleeps until this time. Only an earlier deadline wakes it.
         self._due = math.inf
+        self._resources = BatchResources(self._catalog, services, quota, self._end_queue)
         self._operations: Mapping[str, Operation] = {
-            **BatchResources(self._catalog, services, quota, self._end_queue).operations,
+            **self._resources.operations,
+            "RegisterJobDefinition": self._register,
+            "DeregisterJobDefinition": self._deregister,
             "SubmitJob": self._submit_job,
             "DescribeJobs": self._describe_jobs,
             "ListJobs": self._list_jobs,
@@ -118,6 +121,26 @@ class Batch:
                 if self._catalog.find(QUEUE, name) is None:
                     self._end_queue(name)
         self._timekeeper.start()
+        if (newest := self._catalog.newest_definition()) is not None:
+            self._prepare(newest)
+
+    def _register(self, request: type_defs.RegisterJobDefinitionRequestTypeDef) -> Answer:
+        answer = self._resources.operations["RegisterJobDefinition"](request)
+        self._prepare(request)
+        return answer
+
+    def _deregister(self, request: type_defs.DeregisterJobDefinitionRequestTypeDef) -> Answer:
+        definition = self._catalog.find(DEFINITION, request["jobDefinition"])
+        answer = self._resources.operations["DeregisterJobDefinition"](request)
+        if definition is not None:
+            self._runner.release(definition["containerProperties"]["image"])
+        return answer
+
+    def _prepare(self, definition: Mapping[str, Any]) -> None:
+        """Have the runner prepare jobs of a definition. They follow its registration, and the start of a cloud."""
+        container = definition["containerProperties"]
+        variables = {entry["name"]: entry.get("value", "") for entry in container.get("environment") or ()}
+        self._runner.prepare(container["image"], container.get("jobRoleArn"), variables)
 
     def respond(self, operation: str, request: Mapping[str, Any]) -> Answer:
         """Answer a request. Raise `ServiceError` for a refused one."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from cloudknot.local.batch.records import Event, Task
@@ -15,7 +15,15 @@ It can be called from any thread.
 
 
 class Runner(Protocol):
-    """A way to execute tasks. `start` and `stop` return without waiting for a task."""
+    """A way to execute tasks. `prepare`, `start` and `stop` return without waiting for a task."""
+
+    def prepare(self, image: str, role: str | None, environment: Mapping[str, str]) -> None:
+        """Do work ahead for tasks with these values, if that shortens their start. Such tasks may never come."""
+        ...
+
+    def release(self, image: str) -> None:
+        """End processes that wait for tasks of an image, so that the image can be removed. May wait for their end."""
+        ...
 
     # The Batch API calls start and stop with its lock held, and report takes the same lock.
     def start(self, task: Task, report: Report) -> None:

@@ -188,6 +188,12 @@ class DockerRunner:
         self._signals = ThreadPoolExecutor(max_workers=4, thread_name_prefix="docker-runner")
         self._remove_all()
 
+    def prepare(self, image: str, role: str | None, environment: Mapping[str, str]) -> None:
+        """Do nothing: the engine keeps the images of earlier jobs."""
+
+    def release(self, image: str) -> None:
+        """Do nothing: no container waits for tasks."""
+
     def start(self, task: Task, report: Report) -> None:
         running = _Running(task, report, self._scratch / f"{task.id}.log")
         thread = threading.Thread(target=self._run, args=(running,), name=f"container-{task.id}", daemon=True)

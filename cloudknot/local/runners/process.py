@@ -16,7 +16,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -125,6 +125,30 @@ class ProcessRunner:
         else:
             self._background.submit(self._launch, running)
 
+    def prepare(self, image: str, role: str | None, environment: Mapping[str, str]) -> None:
+        task = Task("", image, (), environment, "", role=role)
+        with self._lock:
+            if not self._closed:
+                self._background.submit(self._prepare, task)
+
+    def release(self, image: str) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            # After a launch that `prepare` has begun.
+            releasing = self._background.submit(self._close_idle_fork_servers, _tag(image))
+        # `close` drops it, and closes all of them.
+        with contextlib.suppress(CancelledError):
+            releasing.result()
+
+    def _prepare(self, task: Task) -> None:
+        """Launch the fork server of a task, which takes longer than the rest of its start."""
+        try:
+            self._fork_server(task)
+        except Exception as error:
+            # The first task meets the same problem, and its job names it.
+            _log.debug("Cannot prepare tasks of the image %s: %s", task.image, error)
+
     def stop(self, task_id: str, *, kill: bool) -> None:
         number = signal.SIGKILL if kill else signal.SIGTERM
         with self._lock:
@@ -217,13 +241,14 @@ class ProcessRunner:
         variables = ((name, value) for name, value in own if not name.startswith(_NO_IMPORT_READS))
         return _Kind(tag, task.role, frozenset(variables))
 
-    def _close_idle_fork_servers(self) -> None:
-        """Make room for one more fork server."""
+    def _close_idle_fork_servers(self, tag: str = "") -> None:
+        """Close all idle fork servers of an image. Without one, make room for one more fork server."""
         with self._lock:
             busy = {running.fork_server for running in self._tasks.values()}
             idle = [key for key, server in self._fork_servers.items() if server not in busy]
             excess = max(0, len(self._fork_servers) - MAX_FORK_SERVERS + 1)
-            closing = [self._fork_servers.pop(key) for key in idle[:excess]]
+            chosen = [key for key in idle if key.tag == tag] if tag else idle[:excess]
+            closing = [self._fork_servers.pop(key) for key in chosen]
         for server in closing:
             server.close()
 

@@ -89,7 +89,10 @@ def test_knot_is_repaired_under_a_running_cloud(cloud):
 
 def test_job_without_its_environment_names_the_cause(cloud):
     knot = ck.Knot(name="lost", func=square, cloud=cloud, requirements=[])
+    # A process that already waits for jobs has loaded its files.
+    cloud.stop()
     shutil.rmtree(cloud.directory / "environments")
+    cloud.start()
     with pytest.raises(ck.ImagePullError, match=r"not installed any more.*Create the Knot again"):
         knot.map([1]).result()
     again = ck.Knot(name="lost", func=square, cloud=cloud, requirements=[])
@@ -98,8 +101,10 @@ def test_job_without_its_environment_names_the_cause(cloud):
 
 def test_job_of_removed_python_names_the_cause(cloud):
     knot = ck.Knot(name="upgraded", func=square, cloud=cloud, requirements=[])
+    cloud.stop()
     for python in (cloud.directory / "environments").glob("[!.]*/bin/python*"):
         python.unlink()
+    cloud.start()
     with pytest.raises(ck.ImagePullError, match=r"not installed any more.*bin/python.*Create the Knot again"):
         knot.map([1]).result()
     again = ck.Knot(name="upgraded", func=square, cloud=cloud, requirements=[])

@@ -24,6 +24,12 @@ class Runner:
     def __init__(self):
         self.tasks, self.reports = [], []
 
+    def prepare(self, image, role, environment):
+        pass
+
+    def release(self, image):
+        pass
+
     def start(self, task, report):
         self.tasks.append(task)
         self.reports.append(report)
