@@ -33,6 +33,8 @@ def shared_loader(paths: str) -> Loader:
     # and many megabytes each time.
     loader = create_loader(paths or None)
     loader.file_loader = Files()
+    # botocore would look into the folders of all 400 services to check a name.
+    loader.list_available_services = lambda type_name: sorted(SERVICES)  # type: ignore[method-assign]
     return loader
 
 
@@ -41,11 +43,13 @@ class Files(JSONFileLoader):
 
     def load_file(self, file_path: str) -> Any:
         """Return the content of a file, named without its ending; None if it does not exist."""
-        text = _read(file_path)
+        # The list of endpoints has no documentation.
+        has_documentation = not file_path.endswith("endpoints")
+        text = _read(file_path, has_documentation)
         if text is None:
             return None
         # Plain dicts, where botocore makes OrderedDicts, which are twice as large.
-        if file_path.endswith("endpoints"):
+        if not has_documentation:
             return json.loads(text, object_pairs_hook=_own_services)
         return _parse(text) if file_path.endswith("service-2") else json.loads(text)
 
@@ -66,7 +70,7 @@ class Shapes(dict[str, Any]):
     get, items, values = Mapping.get, Mapping.items, Mapping.values  # type: ignore[assignment]
 
 
-def _read(path: str) -> str | None:
+def _read(path: str, has_documentation: bool = True) -> str | None:
     """Return the text of a file without its documentation, which is half of it."""
     for ending, open_file in ((".json", open), (".json.gz", gzip.open)):
         if os.path.isfile(path + ending):
@@ -75,7 +79,8 @@ def _read(path: str) -> str | None:
             with open_file(path + ending, "rb") as unbuffered, io.BufferedReader(unbuffered, _READ_AHEAD) as file:
                 # No string of JSON goes on in the next line.
                 while lines := file.readlines(_READ_AHEAD):
-                    text += _DOCUMENTATION.sub(b'"documentation":""', b"".join(lines))
+                    part = b"".join(lines)
+                    text += _DOCUMENTATION.sub(b'"documentation":""', part) if has_documentation else part
             return text.decode()
     return None
 
