@@ -208,11 +208,11 @@ class Knot:
         self._jobs: dict[str, BatchJob | None] = {}
         self._maps = 0
         stages = Stages(options.name)
-        # The function is pickled before the cloud is chosen, so an invalid function raises before any call.
-        with stages.stage("packing the function"):
+        self._cloud = self._home = choose_cloud(cloud)
+        # The function is pickled before the first call, so an invalid function raises before anything is created.
+        with self._cloud._expected(), stages.stage("packing the function"):
             self._docker_image = docker_image_of(options)
         self._program = program_in(self._docker_image) if self._docker_image else None
-        self._cloud = self._home = choose_cloud(cloud)
         image = self._docker_image
         if image:
             self._resources = self._deploy(image, stages)

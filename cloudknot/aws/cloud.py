@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from copy import copy
 from functools import cached_property
 from importlib import import_module
@@ -116,6 +117,10 @@ class Cloud:
     def _session_arguments(self) -> dict[str, str | None]:
         # Not ``self.profile``: boto3 prefers keys in the environment to a profile that AWS_PROFILE names.
         return {"region_name": self.region, "profile_name": profiles.named_profile(self._profile)}
+
+    def _expected(self) -> AbstractContextManager[None]:
+        """Prepare the first call during the block. This creates nothing. AWS needs no preparation."""
+        return nullcontext()
 
     def client(self, service: str) -> BaseClient:
         """Return the boto3 client for a service, for the user's own calls.

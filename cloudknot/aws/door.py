@@ -98,8 +98,6 @@ class Door:
         Returns whether a server that does not answer may answer later. If not, the call is not repeated.
     patience : float
         Seconds for which a call that fails for a passing reason is repeated. Default: `PATIENCE`.
-    agent : str, optional
-        An addition to botocore's user agent.
     place : str
         The cloud as `Cloud.place` describes it, for errors about credentials and the network. Default: not named.
     """
@@ -113,12 +111,11 @@ class Door:
         silence: str | Callable[[], str] = SILENCE,
         can_recover: Callable[[], bool] = lambda: True,
         patience: float = PATIENCE,
-        agent: str | None = None,
         place: str = "",
     ) -> None:
         self._session_arguments = dict(session_arguments)
         self._endpoint_url = endpoint_url
-        self._isolated, self._silence, self._agent, self._place = isolated, silence, agent, place
+        self._isolated, self._silence, self._place = isolated, silence, place
         self._can_recover = can_recover
         self._persistence = Persistence(patience, self._should_retry, sleep=_sleep)
         # Set at the first answer of the server: from then on, a silence is taken for a passing one.
@@ -217,7 +214,6 @@ class Door:
             max_pool_connections=MAX_CONNECTIONS,
             connect_timeout=CONNECT_TIMEOUT,
             read_timeout=READ_TIMEOUT,
-            user_agent_extra=self._agent,
             # The embedded cloud is on this machine, and a proxy could not reach it.
             proxies={} if self._isolated else None,
         )

@@ -12,8 +12,8 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from waitress.channel import ClientDisconnected
 
 from cloudknot.local import wsgi
+from cloudknot.local.cloudformation.calls import STACK_AGENT
 from cloudknot.local.iam.requests.received import received
-from cloudknot.local.server.access_control import STACK_AGENT
 from tests.faulty_cloud import answers
 from tests.faulty_cloud.plan import Faults, Kill
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from cloudknot.aws.door import Door
+from cloudknot.local.cloudformation.calls import StackCalls
 from cloudknot.local.cloudformation.deployment import Deployment, check, run
 from cloudknot.local.cloudformation.records import DELETED, Resource, StackRecord, StackSpec, ValidationError
 from cloudknot.local.cloudformation.stack_store import StackStore
@@ -19,6 +19,8 @@ from cloudknot.local.iam.requests.query_protocol import write_answer
 from cloudknot.local.wsgi import Answer
 
 PAGE_SIZE = 100
+POLL_TIME = 0.5
+"""Seconds that a description of one stack waits for the end of its operation."""
 # AWS requires CAPABILITY_NAMED_IAM for resources of these types with a name. Here it is required with or without one.
 IAM_TYPES = ("AWS::IAM::Role", "AWS::IAM::InstanceProfile", "AWS::IAM::ManagedPolicy")
 
@@ -30,8 +32,8 @@ class CloudFormation:
     ----------
     store : StackStore
         Keeps the stacks.
-    door : callable
-        ``door(access_key)`` returns a `Door` that makes calls as the owner of the key.
+    calls : callable
+        ``calls(access_key)`` returns the calls as the owner of the key.
     is_owner : callable
         ``is_owner(access_key)`` returns whether the key may do everything.
     """
@@ -39,10 +41,10 @@ class CloudFormation:
     def __init__(
         self,
         store: StackStore,
-        door: Callable[[str], Door],
+        calls: Callable[[str], StackCalls],
         is_owner: Callable[[str], bool],
     ) -> None:
-        self._door, self._is_owner = door, is_owner
+        self._calls, self._is_owner = calls, is_owner
         self._store = store
         self._stacks = store.load()
         self._lock = threading.Lock()
@@ -138,7 +140,10 @@ class CloudFormation:
 
     def _describe_stacks(self, request: Request) -> Answer:
         if "StackName" in request:
-            return {"Stacks": [stack_answer(self._find(request))]}
+            record = self._find(request)
+            # A caller polls for the end with growing pauses, which are made for minutes. Most stacks end sooner here.
+            record.wait(POLL_TIME)
+            return {"Stacks": [stack_answer(record)]}
         # A deleted stack is described by its id only.
         live = [record for record in self._newest_first() if record.status != DELETED]
         return _page("Stacks", [stack_answer(record) for record in live], request)
@@ -216,7 +221,7 @@ class CloudFormation:
     def _deployment(self, record: StackRecord, access_key: str) -> Deployment:
         # Nothing can deny the handlers' reads to the owner, so they would only take time.
         limited = not self._is_owner(access_key)
-        return Deployment(record, self._door(access_key), self._pseudo_parameters(record), reads=limited)
+        return Deployment(record, self._calls(access_key), self._pseudo_parameters(record), reads=limited)
 
     def _pseudo_parameters(self, record: StackRecord) -> dict[str, str]:
         return {

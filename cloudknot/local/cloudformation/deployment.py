@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from graphlib import CycleError, TopologicalSorter
 from typing import NoReturn
 
-from cloudknot.aws.door import Door
 from cloudknot.local.cloudformation import handlers
+from cloudknot.local.cloudformation.calls import StackCalls
 from cloudknot.local.cloudformation.kinds import KINDS
 from cloudknot.local.cloudformation.reads import reads
 from cloudknot.local.cloudformation.records import (
@@ -79,7 +79,7 @@ class Deployment:
     Parameters
     ----------
     record : StackRecord
-    door : Door
+    calls : StackCalls
         Makes calls with the key of the caller who requested the operation.
     pseudo_parameters : mapping
         The values of ``AWS::Region`` and the like.
@@ -88,9 +88,9 @@ class Deployment:
     """
 
     def __init__(
-        self, record: StackRecord, door: Door, pseudo_parameters: Mapping[str, str], *, reads: bool = True
+        self, record: StackRecord, calls: StackCalls, pseudo_parameters: Mapping[str, str], *, reads: bool = True
     ) -> None:
-        self._record, self._door, self._pseudo_parameters = record, door, pseudo_parameters
+        self._record, self._calls, self._pseudo_parameters = record, calls, pseudo_parameters
         self._reads = reads
 
     def create(self) -> None:
@@ -203,7 +203,7 @@ class Deployment:
         begun = self._record.creation
         if begun is None:
             return
-        services = Services(self._door, self._record.name, begun.logical_id, begun.token)
+        services = Services(self._calls, self._record.name, begun.logical_id, begun.token)
         physical_id = handlers.planned_id(services, begun.kind, begun.properties)
         made = Resource(begun.logical_id, begun.kind, begun.properties, physical_id, {})
         try:
@@ -304,7 +304,7 @@ class Deployment:
         planned = Resource(name, kind, {}, "", {}, policy)
         self._record.set_resource_status(planned, f"{verb}_IN_PROGRESS")
         token = secrets.token_hex(16)
-        services = Services(self._door, self._record.name, name, token)
+        services = Services(self._calls, self._record.name, name, token)
         try:
             properties = self._properties(name, spec)
             # Stored before the first call, so that nothing half-made is left if the server ends during it.
@@ -425,7 +425,7 @@ class Deployment:
         return resource.attributes[attribute]
 
     def _services(self, logical_id: str) -> Services:
-        return Services(self._door, self._record.name, logical_id)
+        return Services(self._calls, self._record.name, logical_id)
 
 
 def run(work: Callable[[], None], record: StackRecord) -> None:

@@ -159,7 +159,7 @@ class StackRecord:
     """Whether a DeleteStack request has arrived. A creation in progress then ends early."""
     # Two locks, because an operation takes minutes and a request must see the status during it: lock guards the
     # status, and work is held by the thread that changes resources.
-    lock: threading.RLock = field(default_factory=threading.RLock)
+    lock: threading.Condition = field(default_factory=threading.Condition)
     work: threading.Lock = field(default_factory=threading.Lock)
     save: Callable[[StackRecord], None] = lambda record: None
     """Called after each change, before it becomes visible to clients."""
@@ -178,3 +178,9 @@ class StackRecord:
             if status == DELETED:
                 self.deleted = datetime.now(UTC)
             self.save(self)
+            self.lock.notify_all()
+
+    def wait(self, seconds: float) -> None:
+        """Wait for the end of the operation in progress, for a limited time."""
+        with self.lock:
+            self.lock.wait_for(lambda: not self.status.endswith("_IN_PROGRESS"), seconds)

@@ -1,4 +1,4 @@
-"""Calls to the AWS services on behalf of a stack's resources.
+"""StackCalls to the AWS services on behalf of a stack's resources.
 
 This module converts CloudFormation's properties to arguments of an operation, and errors to CloudFormation's reasons.
 """
@@ -6,27 +6,18 @@ This module converts CloudFormation's properties to arguments of an operation, a
 from __future__ import annotations
 
 import json
-import threading
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cloudknot.aws.door import Door
-from cloudknot.errors import CloudError, CloudknotError, ResourceDoesNotExistException
+from cloudknot.aws.sdk.service_models import operation_model
+from cloudknot.local.cloudformation.calls import StackCalls
 from cloudknot.local.cloudformation.records import Properties, ResourceError
-from cloudknot.local.directory.documents import CALL_HEADER
+from cloudknot.local.wsgi import ServiceError
 
-_MISSING = ("NotFound", "NotAttached")
-"""Ends of EC2's codes for a missing resource, and for a gateway that is detached already."""
-_call = threading.local()
-"""The id of the call that this thread makes. All stacks of a caller share clients."""
-
-
-def _add_id(params: dict[str, Any], **_: object) -> None:
-    """Add the id to a request, by which the service recognises its repetition."""
-    if identifier := getattr(_call, "id", None):
-        params["headers"][CALL_HEADER] = identifier
+_MISSING = ("NoSuchEntity", "ResourceNotFoundException", "NotFound", "NotAttached")
+"""Codes for a missing resource. EC2's name the kind of resource, such as InvalidVpcID.NotFound."""
 
 
 @dataclass(frozen=True)
@@ -42,16 +33,16 @@ class Services:
 
     Parameters
     ----------
-    door : Door
+    calls : StackCalls
         Makes calls with the key of the caller who created, updated or deleted the stack.
     stack, logical_id : str
     token : str, optional
         Identifies the calls. The services carry out calls of the same token once, and repeat their answers.
     """
 
-    def __init__(self, door: Door, stack: str, logical_id: str, token: str = "") -> None:
-        self._door, self._stack, self._logical_id = door, stack, logical_id
-        self._token, self._calls = token, 0
+    def __init__(self, calls: StackCalls, stack: str, logical_id: str, token: str = "") -> None:
+        self._calls, self._stack, self._logical_id = calls, stack, logical_id
+        self._token, self._count = token, 0
         self.created: CreatedResource | None = None
 
     def mark_created(self, physical_id: str, attributes: Mapping[str, str] | None = None) -> CreatedResource:
@@ -67,17 +58,14 @@ class Services:
         ResourceError
             The service refused the call. The text has the service's own reason.
         """
-        converted = arguments(self._door, service, operation, properties)
-        self._calls += 1
-        _call.id = f"{self._token}:{self._calls}" if self._token else None
-        # Registered once for each client: botocore ignores a handler with a known id.
-        self._door.client(service).meta.events.register("before-call", _add_id, unique_id=CALL_HEADER)
+        converted = arguments(service, operation, properties)
+        self._count += 1
+        identifier = f"{self._token}:{self._count}" if self._token else ""
         try:
-            return self._door.call(service, _method(self._door, service, operation), **converted)
-        except CloudknotError as error:
+            answer: Properties = self._calls.call(service, operation, converted, identifier)
+        except ServiceError as error:
             raise ResourceError(_reason(error, service)) from error
-        finally:
-            _call.id = None
+        return answer
 
     def delete(self, service: str, operation: str, properties: Properties) -> None:
         """Call an operation that deletes a resource. A missing resource is no error."""
@@ -91,10 +79,7 @@ class Services:
         try:
             self.call(service, operation, properties)
         except ResourceError as error:
-            cause = error.__cause__
-            is_missing = isinstance(cause, ResourceDoesNotExistException)
-            # EC2's codes name the kind of resource, such as InvalidVpcID.NotFound.
-            if not is_missing and not (isinstance(cause, CloudError) and cause.code.endswith(_MISSING)):
+            if not is_missing(error):
                 raise
 
     def new_name(self, max_length: int = 64) -> str:
@@ -104,28 +89,23 @@ class Services:
         return self._stack[: max_length - len(end)] + end
 
 
-def _method(door: Door, service: str, operation: str) -> str:
-    """Return the name of the client method for an operation, such as ``create_vpc``."""
-    methods: Mapping[str, str] = door.client(service).meta.method_to_api_mapping
-    return next(method for method, name in methods.items() if name == operation)
+def is_missing(error: ResourceError) -> bool:
+    """Return whether a service refused a call because the resource does not exist."""
+    cause = error.__cause__
+    return isinstance(cause, ServiceError) and cause.code.endswith(_MISSING)
 
 
-def _reason(error: CloudknotError, service: str) -> str:
+def _reason(error: ServiceError, service: str) -> str:
     """Return the reason for a failed resource in the words of CloudFormation's resource handlers."""
-    # CloudFormation quotes the service, so the service's own answer goes before cloudknot's translation of it.
-    answer = getattr(error.__context__, "response", {})
-    message = answer.get("Error", {}).get("Message") or str(error)
-    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 400)
-    code = getattr(error, "code", "")
+    code, message = error.code, error.args[0]
     handler = "AlreadyExists" if "xists" in code or "already exists" in message else "GeneralServiceException"
     handler = "AccessDenied" if "Denied" in code or "Unauthorized" in code else handler
-    return (
-        f'Resource handler returned message: "{message} (Service: {service.capitalize()}, Status Code: {status}, '
-        f'Request ID: {uuid.uuid4()})" (RequestToken: {uuid.uuid4()}, HandlerErrorCode: {handler})'
-    )
+    source = f"Service: {service.capitalize()}, Status Code: {error.status}"
+    text = f'Resource handler returned message: "{message} ({source}, Request ID: {uuid.uuid4()})"'
+    return f"{text} (RequestToken: {uuid.uuid4()}, HandlerErrorCode: {handler})"
 
 
-def arguments(door: Door, service: str, operation: str, properties: Properties) -> dict[str, object]:
+def arguments(service: str, operation: str, properties: Properties) -> dict[str, object]:
     """Return ``properties`` with the types and the spelling of an operation such as ``"CreateVpc"``.
 
     Raises
@@ -133,8 +113,9 @@ def arguments(door: Door, service: str, operation: str, properties: Properties) 
     ResourceError
         The operation has no argument for one of the properties.
     """
-    shape = door.client(service).meta.service_model.operation_model(operation).input_shape
-    return _structure(shape, properties)
+    model = operation_model(service, operation)
+    assert model is not None
+    return _structure(model.input_shape, properties)
 
 
 def _structure(shape: Any, properties: Properties) -> dict[str, object]:

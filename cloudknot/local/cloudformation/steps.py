@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from cloudknot.errors import ResourceDoesNotExistException
 from cloudknot.local.cloudformation.records import Properties, ResourceError
-from cloudknot.local.cloudformation.services import Services
+from cloudknot.local.cloudformation.services import Services, is_missing
 
 Step = Callable[[Services, str, Properties, Properties], None]
 """Takes the physical id, and the properties before and after. There are none before a creation or after a deletion."""
@@ -147,7 +146,7 @@ def remove_roles(services: Services, physical_id: str, before: Properties, after
     try:
         profile = services.call("iam", "GetInstanceProfile", name)["InstanceProfile"]
     except ResourceError as error:
-        if isinstance(error.__cause__, ResourceDoesNotExistException):
+        if is_missing(error):
             return
         raise
     # Not those of the properties: the profile lacks some if its creation failed half-way.

@@ -149,15 +149,28 @@ class Gate:
             body, request = source, replace(request, body=source)
         if not admission.is_verified and (code := signature_error(request, claim, accepted.key)):
             raise _unsigned(code, claim.service)
-        principal = accepted.principal
-        if principal is not None and self._keys.expired(accepted):
-            message = "The security token included in the request is expired"
-            is_xml = wsgi.is_xml(claim.service)
-            raise ServiceError("ExpiredToken" if is_xml else "ExpiredTokenException", message, 403)
+        self._check_expiry(accepted, claim.service)
         found = read_request(request, claim)
+        return found, self.permit(accepted, found), body
+
+    def permit(self, accepted: AcceptedKey, found: Received) -> Principal | None:
+        """Return the principal of a key that makes a request. None stands for the cloud's owner.
+
+        Raises
+        ------
+        ServiceError
+            The key has expired, or no policy allows the request.
+        """
+        principal = accepted.principal
         if principal is not None:
+            self._check_expiry(accepted, found.service)
             self._check_permissions(principal, found)
-        return found, principal, body
+        return principal
+
+    def _check_expiry(self, accepted: AcceptedKey, service: str) -> None:
+        if accepted.principal is not None and self._keys.expired(accepted):
+            message = "The security token included in the request is expired"
+            raise ServiceError("ExpiredToken" if wsgi.is_xml(service) else "ExpiredTokenException", message, 403)
 
     def _check_signature(
         self, request: Request, claim: SignedClaim, accepted: AcceptedKey | None, is_verifiable: bool

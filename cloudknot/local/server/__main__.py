@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import logging
 import os
 import resource
+import select
 import shutil
 import signal
 import sys
@@ -30,6 +32,7 @@ from cloudknot.local.batch.logs import GROUP, LogShipper
 from cloudknot.local.batch.resource_api import QUOTA
 from cloudknot.local.batch.runner import Runner
 from cloudknot.local.cloudformation.api import CloudFormation
+from cloudknot.local.cloudformation.calls import Network
 from cloudknot.local.cloudformation.stack_store import StackStore
 from cloudknot.local.codebuild.api import CodeBuild
 from cloudknot.local.directory.database import Database
@@ -52,6 +55,7 @@ from cloudknot.local.directory.state import (
     write_state,
 )
 from cloudknot.local.iam.gate import Admission
+from cloudknot.local.iam.requests.calls import load_ahead
 from cloudknot.local.iam.signing import AccessKey
 from cloudknot.local.options import local_command
 from cloudknot.local.runners.choice import DEFAULT, RUNNERS, RunnerSettings
@@ -73,8 +77,12 @@ if TYPE_CHECKING:
     from cloudknot.aws.images.registry.client import Registry
 
 DAY = 24 * 3600.0
+FIRST_SERVICES = ("cloudformation", "ecr", "iam", "batch", "sts", "ec2", "logs")
+"""The services that a session calls first, in the order of their calls. The last ones only for a new knot."""
 CHECK_PAUSE = 2.0
 """Seconds between two checks for idleness, and for the cloud's directory."""
+ARGUMENTS_TIMEOUT = 30.0
+"""Seconds that a process without arguments waits for them."""
 LOCK_PATIENCE = 1.0
 """Seconds. A session that checks for a running cloud holds the lock for a moment."""
 END_TIMEOUT = 20
@@ -85,7 +93,7 @@ FILE_LIMITS = (65536, 24576, 10240, 4096, 1024)
 
 def main(argv: Sequence[str], server: Callable[[argparse.Namespace, Path], Server]) -> int:
     """Serve until the cloud is stopped. Return the exit code."""
-    options = _parse(argv)
+    options = _parse(_arguments_later() if list(argv) == ["--wait"] else argv)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
     # waitress warns whenever requests queue, but that is normal here: 16 threads answer a client's 64 connections.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
@@ -95,9 +103,6 @@ def main(argv: Sequence[str], server: Callable[[argparse.Namespace, Path], Serve
     except CloudknotInputError as error:
         print(error, file=sys.stderr)
         return 1
-    # Forked before any thread starts: a child has only the thread that called fork.
-    if options.detach and os.fork():
-        os._exit(0)
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(locked(server_lock(options.directory), LOCK_PATIENCE))
@@ -116,6 +121,28 @@ def main(argv: Sequence[str], server: Callable[[argparse.Namespace, Path], Serve
     return 0
 
 
+def _arguments_later() -> Sequence[str]:
+    """Detach from the starting session, and return the arguments that it sends when it needs a cloud.
+
+    Until then, the process has made its imports and nothing else. Exit if no arguments come.
+    """
+    # Before any thread starts: a child has only the thread that called fork.
+    if os.fork():
+        os._exit(0)
+    # A process that the session forked may keep the pipe open.
+    readable, _, _ = select.select([sys.stdin], [], [], ARGUMENTS_TIMEOUT)
+    text = sys.stdin.read() if readable else ""
+    if not text:
+        raise SystemExit(0)
+    argv: list[str] = json.loads(text)
+    directory = Path(argv[argv.index("--directory") + 1])
+    os.chdir(directory)
+    with log_file(directory).open("ab") as log, open(os.devnull, "rb") as nothing:
+        for source, target in ((nothing, 0), (log, 1), (log, 2)):
+            os.dup2(source.fileno(), target)
+    return argv
+
+
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m cloudknot.local.server", description=__doc__)
     parser.add_argument("--directory", type=Path, required=True)
@@ -128,7 +155,6 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--registry", metavar="HOST:PORT", help="registry with the images, for --runner docker")
     parser.add_argument("--iam", action="store_true", help="accept keys created by IAM, and enforce their policies")
     parser.add_argument("--idle", type=float, default=DAY, metavar="SECONDS", help="default: a day")
-    parser.add_argument("--detach", action="store_true", help="serve in a background process")
     parser.add_argument("--ready-fd", type=int, help="descriptor that gets a line when the server is ready")
     options = parser.parse_args(argv)
     if RUNNERS[options.runner].needs_registry != bool(options.registry):
@@ -198,16 +224,18 @@ class Server:
         self._batch = Batch(
             self._jobs, self.runner(scratch, registry), self._access.services.call, options.vcpus, options.quota
         )
-        # With a key for each caller, so that CloudFormation can do no more than its caller, as on AWS.
-        store = StackStore(self._database)
-        self._stacks = CloudFormation(store, self._access.door_of, self._access.is_owner)
         self._gate = self._access.gate(LOG_PATH)
+        # With the key of each caller, so that CloudFormation can do no more than its caller, as on AWS.
+        self._network = Network(self._answer_for_stacks, self._gate, self._access.on_behalf_of)
+        store = StackStore(self._database)
+        self._stacks = CloudFormation(store, self._network.calls_of, self._access.is_owner)
+        self._services = self.services(
+            Dispatch(self._gate, self._batch, self._logs, self._builds, s3, self._access.services, self._stacks)
+        )
         self._application = application = Application(
             self._gate,
             self._access.credentials,
-            self.services(
-                Dispatch(self._gate, self._batch, self._logs, self._builds, s3, self._access.services, self._stacks)
-            ),
+            self._services,
             self.routes(),
             self._batch,
             self._constant_status(),
@@ -258,6 +286,8 @@ class Server:
             # Not before: the first thing that a job does is a request.
             self._batch.start()
             self._stacks.start()
+            # The starting session still makes its own imports.
+            threading.Thread(target=load_ahead, args=[FIRST_SERVICES], name="descriptions", daemon=True).start()
             threading.Thread(target=self._watch_idleness, name="watch", daemon=True).start()
             self._http.run()
         finally:
@@ -271,6 +301,7 @@ class Server:
                 state_file(self._options.directory).unlink(missing_ok=True)
             # The socket first: new clients are refused at once, and do not wait for an answer that never comes.
             self._http.close()
+            self._network.close()
             self._batch.close()
             self._builds.close()
             # After the jobs, so that it ships the rest of their output.
@@ -285,6 +316,10 @@ class Server:
     def _answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         # The HTTP server needs a callable before the application exists, because that needs the server's port.
         return self._answers(environ, start_response)
+
+    def _answer_for_stacks(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        # CloudFormation is one of the services that it calls.
+        return self._services(environ, start_response)
 
     def _admit(self, method: str, uri: str, headers: Mapping[str, str]) -> Admission:
         return self._gate.admit(method, uri, headers)

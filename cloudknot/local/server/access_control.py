@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import secrets
 import string
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from cloudknot.aws.door import Door
 from cloudknot.local.directory.database import Database
 from cloudknot.local.directory.documents import Documents
 from cloudknot.local.directory.state import ACCOUNT, REGION
@@ -33,8 +31,6 @@ if TYPE_CHECKING:
     from cloudknot.aws.images.registry.client import Registry
 
 CLOUDFORMATION = "cloudformation.amazonaws.com"
-STACK_AGENT = "cloudknot-stacks"
-"""The user agent of CloudFormation's own calls for a stack."""
 TOKENS = "credentials"
 """The folder of the token files. A job presents its token to get its credentials."""
 
@@ -82,8 +78,6 @@ class AccessControl:
         )
         self._sts = sts
         self.credentials = TaskCredentials(self._job_session, self.keys, endpoint, scratch / TOKENS)
-        self._doors: dict[str, Door] = {}
-        self._lock = threading.Lock()
 
     def _ask_iam(self, operation: str, **arguments: object) -> Any:
         """Return IAM's answer to a call, or None if it refuses it, because a resource does not exist."""
@@ -107,36 +101,17 @@ class AccessControl:
         """Return the gate that every request passes."""
         return Gate(self.keys, self._reader.policies, Names(ACCOUNT, REGION, self._find), log_path)
 
-    def door_of(self, access_key: str) -> Door:
-        """Return a door for CloudFormation's calls on behalf of a key's owner, with the permissions of that key."""
-        with self._lock:
-            if access_key not in self._doors:
-                key = self._on_behalf(access_key)
-                arguments = {
-                    "region_name": REGION,
-                    "aws_access_key_id": key.access_key,
-                    "aws_secret_access_key": key.secret_key,
-                }
-                self._doors[access_key] = Door(arguments, self._endpoint, isolated=True, agent=STACK_AGENT)
-            return self._doors[access_key]
-
     def is_owner(self, access_key: str) -> bool:
         """Return whether a key is the owner's, which may do everything."""
         return access_key == self.keys.owner.access_key
 
-    def _on_behalf(self, access_key: str) -> AccessKey:
-        """Return CloudFormation's own key for calls on behalf of the owner of ``access_key``."""
-        if self.is_owner(access_key):
-            return self.keys.owner
+    def on_behalf_of(self, access_key: str) -> AcceptedKey | None:
+        """Return the key for CloudFormation's calls on behalf of a key's owner; None if the key has ended."""
         caller = self.keys.find(access_key)
         if caller is None or caller.principal is None:
-            # The key ended since the operation on the stack began. Every call is refused.
-            return AccessKey(access_key, secrets.token_urlsafe(30))
-        # A key of its own, by which the gate recognises these calls and gives them the condition key aws:CalledVia.
-        key = AccessKey(f"ASIA{secrets.token_hex(8).upper()}", secrets.token_urlsafe(30))
-        on_behalf = AcceptedKey(key, replace(caller.principal, called_via=CLOUDFORMATION), caller.expires)
-        self.keys.add(on_behalf, is_kept=False)
-        return key
+            return caller
+        # The gate recognises these calls, and gives them the condition key aws:CalledVia.
+        return replace(caller, principal=replace(caller.principal, called_via=CLOUDFORMATION))
 
     def _find(self, kind: str, name: str) -> str:
         """Return the ARN or the owner of a resource by its name, as described for `Names`; empty if it is missing."""

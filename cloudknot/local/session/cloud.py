@@ -10,6 +10,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -188,6 +189,10 @@ class LocalCloud(Cloud):
     @cached_property
     def _login(self) -> tuple[str, ...]:
         return str(self.directory), self._key.access_key if self._key else ""
+
+    def _expected(self) -> AbstractContextManager[None]:
+        """Have a new server process make its imports during the block. It creates nothing."""
+        return self._connection.expected()
 
     @property
     def endpoint_url(self) -> str | None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cloudknot.aws.sdk import forks
@@ -26,7 +27,7 @@ from cloudknot.local.directory.state import (
 )
 from cloudknot.local.options import ServerOptions, check_running, local_command, remember, with_last
 from cloudknot.local.runners.choice import DEFAULT, RUNNERS
-from cloudknot.local.session.launch import check_installed, check_registry, launch, log_end
+from cloudknot.local.session.launch import ServerProcess, check_installed, check_registry, launch, log_end
 from cloudknot.options import streams
 from cloudknot.options.variables import check_variables
 
@@ -66,6 +67,7 @@ class Connection:
         self._recoveries: deque[float] = deque(maxlen=MOST_RECOVERIES)
         # The reason why the last recovery was not possible.
         self._failure = ""
+        self._waiting: ServerProcess | None = None
         # Knot creates its image and its stacks in parallel, so two threads may use a new object at the same time.
         self._lock = forks.renewed(threading.Lock())
 
@@ -74,6 +76,24 @@ class Connection:
         """Whether a process of the cloud runs, even if it does not answer."""
         # The process holds this lock for its lifetime, and the kernel frees the lock when it dies.
         return is_locked(server_lock(self._directory))
+
+    @contextlib.contextmanager
+    def expected(self) -> Iterator[None]:
+        """Have a server process make its imports during the block, unless the cloud runs. It creates nothing."""
+        with self._lock, contextlib.suppress(OSError):
+            if self.state is None and self._waiting is None and not self.is_running:
+                self._waiting = ServerProcess(self._module)
+        try:
+            yield
+        except BaseException:
+            self._dismiss()
+            raise
+
+    def _dismiss(self) -> None:
+        """End a server process that waits."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.dismiss()
 
     def running(self) -> CloudState:
         """Return the cloud of this session. At the first use, find it or start it."""
@@ -105,9 +125,13 @@ class Connection:
 
     def _find_or_start(self) -> CloudState:
         check_variables()
-        with usable(self._directory):
-            check_owner(self._directory)
-            return self.find() or self._start()
+        try:
+            with usable(self._directory):
+                check_owner(self._directory)
+                return self.find() or self._start()
+        finally:
+            # Another session was faster, or the start was refused.
+            self._dismiss()
 
     def _start(self) -> CloudState:
         from cloudknot.local.directory.full_disk import refuse_full
@@ -130,8 +154,12 @@ class Connection:
             # This process has nothing else to do until the server answers.
             is_ready = threading.Event()
             threading.Thread(target=import_ahead, args=(is_ready,), name="cloudknot-imports", daemon=True).start()
+            # A server keeps the variables of its start.
+            if self._waiting is not None and not self._waiting.is_current:
+                self._dismiss()
+            waiting, self._waiting = self._waiting, None
             try:
-                state = launch(self._directory, options, self._module)
+                state = launch(self._directory, options, self._module, waiting)
             finally:
                 is_ready.set()
             remember(options, self._directory)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +56,13 @@ class Call:
         # CodeBuild writes key and value, other services Key and Value.
         every = (tag for tag in (*tags, *of_ec2) if isinstance(tag, Mapping))
         return {str(tag.get("Key", tag.get("key"))): str(tag.get("Value", tag.get("value", ""))) for tag in every}
+
+
+def load_ahead(services: Iterable[str]) -> None:
+    """Load the descriptions that reading the calls of these services needs."""
+    for service in services:
+        if _speaks(service, "rest-json"):
+            find_route(service, "GET", "/")
 
 
 def read_call(request: Request, service: str, body: bytes) -> Call:

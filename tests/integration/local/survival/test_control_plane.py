@@ -160,8 +160,13 @@ class TestKilledOperation:
 
     def kill_after(self, events, stack, killed):
         """End the server when the stack has this number of events, or when its operation has ended."""
-        until(lambda: len(stack.events()) >= events or not stack.state()["StackStatus"].endswith("_IN_PROGRESS"))
+        until(lambda: len(found := stack.events()) >= events or is_end(stack, *found[-1]))
         killed(stack.cloud)
+
+
+def is_end(stack, name, status, _):
+    """Return whether an event ends an operation. A description of the stack would wait for that end."""
+    return name == stack.name and not status.endswith("_IN_PROGRESS")
 
 
 def test_call_with_id_is_carried_out_once_also_with_an_empty_answer(own_cloud):
