@@ -4,17 +4,15 @@ import functools
 import importlib
 import os
 import pickle
-import signal
 import socket
 import sys
 import threading
-import time
 from concurrent.futures import as_completed
 
 import pytest
 
 import cloudknot as ck
-from cloudknot.errors import CloudknotInputError, ElementError, WorkerDiedError
+from cloudknot.errors import CloudknotInputError
 from tests.helpers.functions import nap, square
 from tests.helpers.inventory import LIVE
 from tests.helpers.waiting import until
@@ -194,47 +192,6 @@ def test_map_accepts_every_kind_of_callable(knot_of, function, expected):
     assert knot_of(function).map([2, 3]).result(LONG) == expected
 
 
-class Explained(Exception):
-    def __init__(self, number, hint=""):
-        super().__init__(f"{number} is odd")
-        self.number, self.hint = number, hint
-
-
-def only_even(x):
-    if x % 2:
-        raise Explained(x, hint="add one")
-    return x
-
-
-@pytest.mark.contract
-def test_failed_element_raises_its_exception_and_other_results_stay(knot_of):
-    future = knot_of(only_even).map([0, 1, 2, 3])
-    with pytest.raises(Explained, match="1 is odd") as caught:
-        future.result(LONG)
-    assert (caught.value.number, caught.value.hint) == (1, "add one")
-    assert "in only_even" in str(caught.value.__cause__)
-    assert "raise Explained" in str(caught.value.__cause__)
-    assert any("element 1" in note for note in caught.value.__notes__)
-    assert (future[0].result(), future[2].result()) == (0, 2)
-    assert isinstance(future[3].exception(LONG), Explained)
-
-
-class PairError(Exception):
-    def __init__(self, a, b):
-        super().__init__(f"{a}-{b}")
-        self.a = a
-
-
-def raise_pair_error(x):
-    raise PairError(x, 2)
-
-
-def test_exception_with_its_own_init_arguments_is_raised(knot_of):
-    with pytest.raises(PairError, match=r"^1-2(\n|$)") as caught:
-        knot_of(raise_pair_error).map([1]).result(LONG)
-    assert (type(caught.value), caught.value.a) == (PairError, 1)
-
-
 def test_class_of_input_from_local_module_travels_to_job_and_back(knot_of, tmp_path, monkeypatch):
     source = "class Circle:\n    def __init__(self, r): self.r = r\n    def grow(self): return Circle(self.r + 1)\n"
     (tmp_path / "shapes_of_a_test.py").write_text(source)
@@ -242,100 +199,6 @@ def test_class_of_input_from_local_module_travels_to_job_and_back(knot_of, tmp_p
     circle = importlib.import_module("shapes_of_a_test").Circle
     (result,) = knot_of(lambda c: c.grow()).map([circle(1)]).result(LONG)
     assert (type(result), result.r) == (circle, 2)
-
-
-def test_worker_continues_chunk_after_exception(knot_of):
-    future = knot_of(only_even).map(range(6), chunksize=3)
-    assert [type(element.exception(LONG)).__name__ for element in future] == ["NoneType", "Explained"] * 3
-
-
-def fail_by(kind):
-    if kind == "lock":
-        return threading.Lock()
-    if kind == "exit":
-        sys.exit(4)
-    if kind == "exception":
-
-        class Strange(Exception):
-            lock = threading.Lock()
-
-        raise Strange("cannot travel")
-    if kind == "die":
-        os._exit(9)
-    if kind == "kill":
-        os.kill(os.getpid(), signal.SIGKILL)
-    return kind
-
-
-@pytest.mark.parametrize(
-    ("kind", "error", "cause", "exit_code"),
-    [
-        ("lock", ElementError, "cannot be pickled", None),
-        ("exit", ElementError, r"sys\.exit\(4\)", 4),
-        ("exception", ElementError, "Strange: cannot travel", None),
-        ("die", WorkerDiedError, "exit code 9", 9),
-        ("kill", WorkerDiedError, "exit code 137", 137),
-    ],
-)
-def test_element_without_result_names_its_job_cause_and_log(knot_of, kind, error, cause, exit_code):
-    future = knot_of(fail_by).map(["fine", kind])
-    with pytest.raises(error, match=rf"Element 1 \(job {future.job.job_id}:1\).*{cause}") as caught:
-        future.result(LONG)
-    assert (caught.value.index, caught.value.exit_code) == (1, exit_code)
-    assert f"cloudknot logs {future.job.job_id} 1 --cloud local" in str(caught.value)
-    assert future[0].result() == "fine"
-
-
-@pytest.mark.contract
-def test_killed_chunk_keeps_its_stored_results(knot_of):
-    future = knot_of(slowly_then_die).map([0.0, 1.5, -1.0, 0.0], chunksize=4)
-    assert future[0].result(LONG) == 0.0
-    with pytest.raises(WorkerDiedError, match=r"Element 3 .*exit code 9"):
-        future[3].result(LONG)
-
-
-def slowly_then_die(pause):
-    if pause < 0:
-        os._exit(9)
-    time.sleep(pause)
-    return pause
-
-
-def attempt_number():
-    return int(os.environ["AWS_BATCH_JOB_ATTEMPT"])
-
-
-def fail_before(attempt):
-    if attempt_number() < attempt:
-        raise RuntimeError(f"attempt {attempt_number()}")
-    return attempt_number()
-
-
-@pytest.mark.contract
-def test_batch_repeats_raising_element_up_to_its_attempts(knot_of):
-    future = knot_of(fail_before, retries=3).map([3])
-    assert future.result(LONG) == [3]
-    until(lambda: len(future.job.attempts) == 3)
-
-
-def test_element_without_retries_fails_with_its_first_exception(process_knot_of):
-    with pytest.raises(RuntimeError, match="attempt 1"):
-        process_knot_of(fail_before).map([3]).result(LONG)
-
-
-def compute_or_die(name, die):
-    print(f"computing {name}")
-    time.sleep(1.2)
-    if die and attempt_number() == 1:
-        os._exit(7)
-    return attempt_number()
-
-
-def test_second_attempt_of_chunk_skips_stored_results(knot_of):
-    future = knot_of(compute_or_die, retries=2).map([("one", False), ("two", True)], starmap=True, chunksize=2)
-    assert future.result(LONG) == [1, 2]
-    until(lambda: list(future.job.logs()).count("computing two") == 2)
-    assert list(future.job.logs()).count("computing one") == 1
 
 
 def print_to_both_streams(word):
@@ -532,20 +395,6 @@ def test_map_overrides_resources_of_knots_job_definition(knot_of, job_type):
         "timeout": 70,
         "retries": 4,
     }
-
-
-def test_retries_argument_applies_to_one_map_only(process_knot_of):
-    knot = process_knot_of(fail_before)
-    assert knot.map([3], retries=3).result(LONG) == [3]
-    with pytest.raises(RuntimeError, match="attempt 1"):
-        knot.map([3]).result(LONG)
-
-
-def test_map_with_one_attempt_overrides_retries_of_its_knot(process_knot_of):
-    knot = process_knot_of(fail_before, retries=3)
-    with pytest.raises(RuntimeError, match="attempt 1"):
-        knot.map([3], retries=1).result(LONG)
-    assert knot.job_definition.retries == 3
 
 
 @pytest.mark.parametrize("elements", [[1], [1, 2]])
