@@ -37,6 +37,11 @@ INVALID_SIGNATURE = (
     "The request is not signed with a key of this embedded cloud. "
     "Sign it with the key in its cloud.json, or with one that it created."
 )
+_REFUSED_TIMES = {
+    "RequestTimeTooSkewed": "The difference between the request time and the current time is too large.",
+    "AccessDenied": "The presigned URL has expired, or is valid for more than 7 days.",
+}
+"""AWS's messages, by the error codes of a signature's time."""
 _S3_CODES = {"InvalidClientTokenId": "InvalidAccessKeyId", "MissingAuthenticationToken": "AccessDenied"}
 """S3's own names of error codes."""
 LONGEST_CALL = 8 * 1024 * 1024
@@ -261,7 +266,8 @@ def _without_key(request: Request) -> Admission:
 
 
 def _unsigned(code: str, service: str) -> ServiceError:
-    return ServiceError(_S3_CODES.get(code, code) if service == "s3" else code, INVALID_SIGNATURE, 403)
+    message = _REFUSED_TIMES.get(code, INVALID_SIGNATURE)
+    return ServiceError(_S3_CODES.get(code, code) if service == "s3" else code, message, 403)
 
 
 def _common(principal: Principal, region: str) -> Context:

@@ -48,6 +48,11 @@ _SIGNATURE_FIELDS = frozenset(
     f"X-Amz-{name}"
     for name in ("Algorithm", "Credential", "Date", "Expires", "Security-Token", "Signature", "SignedHeaders")
 )
+_VERSION_2_REFUSED = (
+    "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256. For a presigned URL "
+    'of boto3, make the client with config=botocore.config.Config(signature_version="s3v4").'
+)
+"""S3's message, and what it means for boto3, whose presigned URLs for us-east-1 have a signature of version 2."""
 UNSIGNED = "UNSIGNED-PAYLOAD"
 EMPTY = hashlib.sha256().hexdigest()
 """The digest of an empty body."""
@@ -168,17 +173,23 @@ def read_claim(request: Request) -> SignedClaim:
     Raises
     ------
     ServiceError
-        The request has no signature, or has one that is incomplete, or two.
+        The request has no signature, or has one of version 2 or one that is incomplete, or two.
     """
     header = request.headers.get("authorization")
     if header is not None and request.query:
         raise ServiceError("InvalidArgument", "Only one signature is allowed: in the header or in the query.")
+    if _is_of_version_2(request, header):
+        raise ServiceError("InvalidRequest", _VERSION_2_REFUSED)
     if header is None and not request.query:
         raise ServiceError("MissingAuthenticationToken", "The request has no signature.", 403)
     claim = _query_claim(request.query) if header is None else _header_claim(header, request.headers)
     if claim is None or len(set(claim.signed_headers)) < len(claim.signed_headers):
         raise ServiceError("IncompleteSignature", "The signature is incomplete or malformed.")
     return claim
+
+
+def _is_of_version_2(request: Request, header: str | None) -> bool:
+    return (header or "").startswith("AWS ") or any(name == "AWSAccessKeyId" for name, _ in request.query_pairs)
 
 
 def claim_error(claim: SignedClaim, key: AccessKey, now: datetime) -> str | None:

@@ -4,7 +4,9 @@ import base64
 import hashlib
 import os
 import threading
+import urllib.request
 from datetime import UTC, datetime, timedelta
+from urllib.error import HTTPError
 
 import pytest
 from botocore.exceptions import ClientError
@@ -121,6 +123,28 @@ class TestListing:
         answer = s3.list_objects_v2(Bucket=bucket, Prefix="nothing/")
         assert answer["KeyCount"] == 0
         assert "Contents" not in answer
+
+
+class TestPresignedUrls:
+    def test_url_serves_its_object_to_everybody(self, embedded, bucket, stored):
+        client = client_of(embedded, signature_version="s3v4")
+        url = client.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "data"})
+        with urllib.request.urlopen(url) as answer:
+            assert answer.read() == stored
+        with pytest.raises(HTTPError) as caught:
+            urllib.request.urlopen(url.replace("/data?", "/other?"))
+        with caught.value as answer:
+            assert answer.code == 403
+
+    def test_url_of_old_signature_is_refused_with_the_way_to_a_new_one(self, embedded, bucket, stored):
+        # boto3's choice for URLs of us-east-1.
+        url = client_of(embedded).generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "data"})
+        with pytest.raises(HTTPError) as caught:
+            urllib.request.urlopen(url)
+        with caught.value as answer:
+            text = answer.read().decode()
+        assert "<Code>InvalidRequest</Code>" in text
+        assert 'signature_version="s3v4"' in text
 
 
 class TestConditions:

@@ -93,6 +93,19 @@ def test_server_refuses_changed_body():
     assert verify(received_request("POST", URL, headers, b"[]"), KEY, now()) == "SignatureDoesNotMatch"
 
 
+@pytest.mark.parametrize(
+    ("uri", "headers"),
+    [
+        ("/bucket/key?AWSAccessKeyId=AKIATEST&Signature=abc%3D&Expires=1796063250", {}),
+        ("/bucket/key", {"authorization": "AWS AKIATEST:abc="}),
+    ],
+)
+def test_server_names_signatures_of_version_2(uri, headers):
+    with pytest.raises(ServiceError, match="use AWS4-HMAC-SHA256") as caught:
+        read_claim(Request("GET", uri, {"host": "127.0.0.1:1234", **headers}))
+    assert caught.value.code == "InvalidRequest"
+
+
 TEXT = st.text("abcXYZ019-._~!$'()*,;:@/ é%?&=+", max_size=12)
 VALUE = st.text("abc019 ,;=/+'\"", max_size=12)
 HEADERS = st.dictionaries(st.sampled_from(["x-amz-meta-a", "x-amz-acl", "content-type", "range", "x-b"]), VALUE)
