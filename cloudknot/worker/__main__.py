@@ -25,6 +25,7 @@ from .program.own_modules import own_modules
 from .program.own_modules import warm as warm_own_modules
 from .program.seeds import set_element
 from .s3.client import connect
+from .s3.plain_requests import PlainRequests
 from .stored_run import StoredRun
 from .stored_run import prepare as prepare_run
 from .wire.buffers import Unreachable, loads
@@ -53,14 +54,21 @@ def prepare(argv: Sequence[str], environment: Mapping[str, str]) -> None:
         prepare_run(argv[0], environment)
 
 
+def shared_requests() -> PlainRequests:
+    """Return the requests of this process, which lends their connections to its forks."""
+    return connect().plain
+
+
 def main(argv: Sequence[str]) -> int:
     """Run one child, or one element by hand. Return exit code 0 if every element has a value."""
     # argparse is slow in a process that was forked for a single element, and Batch passes only the run.
-    only_run = len(argv) == 1 and argv[0].startswith("s3://")
-    arguments = argparse.Namespace(run=argv[0], element=None, owner="") if only_run else _parser().parse_args(argv)
-    run = StoredRun.at(arguments.run, os.environ, arguments.owner)
-    if arguments.element is not None:
-        return _run_by_hand(run, arguments.element)
+    if len(argv) == 1 and argv[0].startswith("s3://"):
+        run = StoredRun.at(argv[0], os.environ)
+    else:
+        arguments = _parser().parse_args(argv)
+        run = StoredRun.at(arguments.run, os.environ, arguments.owner)
+        if arguments.element is not None:
+            return _run_by_hand(run, arguments.element)
     _write_lines_at_once()
     signal.signal(signal.SIGTERM, _stop)
     try:
@@ -85,7 +93,7 @@ def _write_lines_at_once() -> None:
     """Flush output after each line."""
     # Python buffers output to a file or pipe. The job's log would then lag behind.
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
+        if isinstance(stream, io.TextIOWrapper) and not stream.line_buffering:
             stream.reconfigure(line_buffering=True)
 
 

@@ -5,8 +5,8 @@
 imports before the first fork, if no job can notice the difference.
 
 It may import the standard library only, and ``cloudknot_worker.__main__`` of the image, with its functions ``warm()``,
-``prepare(argv, environment)`` and ``main(argv)``. The control socket carries one JSON object on each line.
-Requests to the fork server::
+``warm_further()``, ``prepare(argv, environment)``, ``shared_requests()`` and ``main(argv)``. The control socket
+carries one JSON object on each line. Requests to the fork server::
 
     {"start": id, "command": [...], "environment": {...}, "directory": path, "output": path}
     {"stop": id, "signal": number}
@@ -29,6 +29,7 @@ import atexit
 import contextlib
 import gc
 import json
+import mmap
 import os
 import random
 import select
@@ -39,7 +40,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NoReturn, TypedDict
+from typing import Any, NoReturn, Protocol, TypedDict
 
 WORKER = ("python", "-m", "cloudknot_worker")
 SIGNALS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT)
@@ -74,6 +75,15 @@ class Message(TypedDict, total=False):
     reason: str
 
 
+class SharedRequests(Protocol):
+    """Requests to S3 that lend their connections, one to each child."""
+
+    def lend(self) -> Any: ...
+    def adopt(self, connection: Any, /) -> None: ...
+    def is_idle(self, connection: Any, /) -> bool: ...
+    def take_back(self, connection: Any, /) -> None: ...
+
+
 class ForkServer:
     """The main loop. It reads requests from the control socket, and the ends of children from SIGCHLD.
 
@@ -83,10 +93,21 @@ class ForkServer:
         A connected stream socket.
     prepare : callable
         Reads what several tasks need, before a task with some arguments and variables is forked.
+    requests : SharedRequests, optional
+        Lends each task of the worker a connection to S3.
     """
 
-    def __init__(self, control: socket.socket, prepare: Callable[[Sequence[str], Mapping[str, str]], None]) -> None:
-        self._control, self._prepare = control, prepare
+    def __init__(
+        self,
+        control: socket.socket,
+        prepare: Callable[[Sequence[str], Mapping[str, str]], None],
+        requests: SharedRequests | None = None,
+    ) -> None:
+        self._control, self._prepare, self._requests = control, prepare, requests
+        self._lent: dict[int, Any] = {}
+        # A byte for each lent connection, which a child sets if no answer can arrive on it any more.
+        self._returned = mmap.mmap(-1, mmap.PAGESIZE)
+        self._variables: dict[str, str] | None = None
         self._tasks: dict[int, str] = {}
         self._pids: dict[str, int] = {}
         self._attempts: dict[int, tuple[str, ...] | None] = {}
@@ -142,18 +163,24 @@ class ForkServer:
             _signal_group(self._pids[request["stop"]], request["signal"])
 
     def _start(self, request: ForkRequest) -> None:
-        task = request["start"]
-        if is_worker(request["command"]):
-            # Each child makes these preparations itself if they fail here, and its log has the reason.
-            with contextlib.suppress(Exception):
+        task, connection = request["start"], None
+        # Each child makes these preparations itself if they fail here, and its log has the reason.
+        with contextlib.suppress(Exception):
+            self._set_variables(request["environment"])
+            if is_worker(request["command"]):
                 self._prepare(request["command"][len(WORKER) :], request["environment"])
+                connection = self._lend()
         try:
             pid = os.fork()
         except OSError as error:
+            if connection is not None:
+                connection.close()
             self._send({"failed": task, "reason": str(error)})
             return
         if pid == 0:
-            self._run_in_child(request)
+            self._run_in_child(request, connection)
+        if connection is not None:
+            self._lent[pid] = connection
         # The child does the same. Whichever comes first, the group exists before a request to stop arrives.
         with contextlib.suppress(OSError):
             os.setpgid(pid, pid)
@@ -161,7 +188,37 @@ class ForkServer:
         self._attempts[pid] = _attempt(request["environment"])
         self._send({"started": task, "pid": pid})
 
-    def _run_in_child(self, request: ForkRequest) -> NoReturn:
+    def _set_variables(self, variables: dict[str, str]) -> None:
+        """Give this process, and so its next child, the environment variables of a task."""
+        # A few of many variables change from task to task. A child would copy a shared page for each of them.
+        variables = {**imported_variables, **variables}
+        known, self._variables = self._variables, None
+        if known is None:
+            set_environment(variables)
+        elif known != variables:
+            for name in known.keys() - variables.keys():
+                os.environ.pop(name, None)
+            os.environ.update({name: value for name, value in variables.items() if known.get(name) != value})
+            set_zone(known.get("TZ"))
+        self._variables = variables
+
+    def _lend(self) -> Any:
+        """Return a connection for the next child, or None."""
+        connection = self._requests.lend() if self._requests else None
+        if connection is None or connection.sock.fileno() >= len(self._returned):
+            return None
+        self._returned[connection.sock.fileno()] = 0
+        return connection
+
+    def _take_back(self, connection: Any) -> None:
+        """Keep the connection of an ended child for another one, unless the answer to a request may still arrive."""
+        # An exit code does not show that: the function may have ended its process while a thread stored a result.
+        if self._requests is not None and self._returned[connection.sock.fileno()]:
+            self._requests.take_back(connection)
+        else:
+            connection.close()
+
+    def _run_in_child(self, request: ForkRequest, connection: Any) -> NoReturn:
         """Run the task in the forked child, after the signal handlers and sockets of the fork server are gone."""
         code = 1
         try:
@@ -170,7 +227,17 @@ class ForkServer:
                 signal.signal(number, signal.SIG_DFL)
             for end in (self._control, self._wake, self._woken):
                 end.close()
-            code = run_task(request)
+            # Those of other children.
+            for other in self._lent.values():
+                other.close()
+            has_environment = self._variables is not None
+            if connection is None or self._requests is None:
+                code = run_task(request, has_environment=has_environment)
+            else:
+                place = connection.sock.fileno()
+                self._requests.adopt(connection)
+                code = run_task(request, has_environment=has_environment)
+                self._returned[place] = self._requests.is_idle(connection)
         except BaseException:
             traceback.print_exc()
         finally:
@@ -188,6 +255,8 @@ class ForkServer:
             _signal_group(pid, signal.SIGKILL)
             del self._pids[task], self._attempts[pid]
             code = os.waitstatus_to_exitcode(status)
+            if pid in self._lent:
+                self._take_back(self._lent.pop(pid))
             # A negative code is a signal. Docker and ECS report it as 128 plus its number.
             self._send({"exited": task, "exit_code": code if code >= 0 else 128 - code})
         if ended:
@@ -218,16 +287,13 @@ def is_worker(command: Sequence[str]) -> bool:
     return tuple(command[: len(WORKER)]) == WORKER
 
 
-def run_task(request: ForkRequest) -> int:
-    """Run one task in this process and return its exit code."""
+def run_task(request: ForkRequest, *, has_environment: bool = False) -> int:
+    """Run one task in this process and return its exit code. Its environment may be set already."""
     os.setpgid(0, 0)
     _redirect(request["output"])
     os.chdir(request["directory"])
-    zone = os.environ.get("TZ")
-    _set_environment({**imported_variables, **request["environment"]})
-    # The C library reads TZ only once by itself.
-    if os.environ.get("TZ") != zone:
-        time.tzset()
+    if not has_environment:
+        set_environment({**imported_variables, **request["environment"]})
     command = request["command"]
     if is_worker(command):
         return run_worker(command[len(WORKER) :])
@@ -259,8 +325,9 @@ def run_worker(arguments: Sequence[str]) -> int:
     return 1
 
 
-def _set_environment(variables: Mapping[str, str]) -> None:
+def set_environment(variables: Mapping[str, str]) -> None:
     """Give this process exactly these environment variables."""
+    zone = os.environ.get("TZ")
     # Nothing of the server's environment may leak into a job. Most variables are the same, and setting one copies
     # memory that the child shares with the fork server.
     for name in os.environ.keys() - variables.keys():
@@ -268,6 +335,13 @@ def _set_environment(variables: Mapping[str, str]) -> None:
     for name, value in variables.items():
         if os.environ.get(name) != value:
             os.environ[name] = value
+    set_zone(zone)
+
+
+def set_zone(former: str | None) -> None:
+    """Make the C library read the time zone, which it reads only once by itself, if the variable has changed."""
+    if os.environ.get("TZ") != former:
+        time.tzset()
 
 
 def _reseed() -> None:
@@ -372,7 +446,10 @@ def _redirect(path: str) -> None:
 
 def _leave(code: int) -> NoReturn:
     """Wait for threads, run atexit functions, flush the buffers, and end the process."""
-    steps = (threading._shutdown, atexit._run_exitfuncs, sys.stdout.flush, sys.stderr.flush)  # type: ignore[attr-defined]
+    steps = [atexit._run_exitfuncs, sys.stdout.flush, sys.stderr.flush]
+    # Without another thread there is nothing to wait for, and the wait would copy many shared pages.
+    if threading.active_count() > 1:
+        steps.insert(0, threading._shutdown)  # type: ignore[attr-defined]
     for step in steps:
         with contextlib.suppress(BaseException):
             step()
@@ -391,10 +468,16 @@ def _adopt_orphans() -> None:
 def _children() -> set[int]:
     """Return the children of this process, adopted ones included. Empty if the kernel does not list them."""
     try:
-        with open(f"/proc/self/task/{os.getpid()}/children", encoding="utf-8") as stream:
-            return set(map(int, stream.read().split()))
+        # Without the layers of a file object, since this is read after each task.
+        descriptor = os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY)
     except OSError:
         return set()
+    try:
+        return set(map(int, b"".join(iter(lambda: os.read(descriptor, 1 << 16), b"")).split()))
+    except OSError:
+        return set()
+    finally:
+        os.close(descriptor)
 
 
 def _environment(pid: int) -> dict[str, str]:
@@ -455,7 +538,9 @@ def main(argv: Sequence[str]) -> int:
     gc.freeze()
     control.sendall(b'{"ready": true}\n')
     # The worker of an image that an earlier cloudknot made prepares nothing.
-    ForkServer(control, getattr(worker, "prepare", lambda arguments, environment: None)).run()
+    prepare = getattr(worker, "prepare", lambda arguments, environment: None)
+    # The worker of an earlier cloudknot lends no connections.
+    ForkServer(control, prepare, getattr(worker, "shared_requests", lambda: None)()).run()
     return 0
 
 

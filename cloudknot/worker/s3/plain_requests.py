@@ -15,7 +15,6 @@ import os
 import select
 import socket
 import sys
-import weakref
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
@@ -139,6 +138,32 @@ class PlainRequests:
     def close(self) -> None:
         """Close the idle connections."""
         self._connections.close()
+
+    def lend(self) -> S3Connection | None:
+        """Return an open connection for the next process that this one forks; None if that makes its own.
+
+        The forked process adopts it. This one takes it back after that process has ended well.
+        """
+        # The state of TLS is in the memory of one process.
+        if self._server.url.startswith("https:") or not self._is_usable:
+            return None
+        try:
+            return self._connections.take()
+        except OSError:
+            # The forked process tries it again, with its own patience.
+            return None
+
+    def adopt(self, connection: S3Connection) -> None:
+        """Use a connection that the parent of this process has lent."""
+        self._connections.adopt(connection)
+
+    def is_idle(self, connection: S3Connection) -> bool:
+        """Return whether a connection waits for a request, and no answer to an earlier one can arrive."""
+        return self._connections.has(connection)
+
+    def take_back(self, connection: S3Connection) -> None:
+        """Keep a connection that was lent to a process, and whose last request has been answered."""
+        self._connections.put_back(connection)
 
     def _send(
         self,
@@ -338,7 +363,21 @@ class _Connections:
         self._url, self._connect, self._read_timeout = url, connect, read_timeout
         self._idle: list[S3Connection] = []
         self._process = os.getpid()
-        weakref.finalize(self, _close, self._idle)
+
+    def __del__(self) -> None:
+        # Not a finalizer of weakref: at the end of a forked process, its search for others would copy shared pages.
+        _close(self._idle)
+
+    def adopt(self, connection: S3Connection) -> None:
+        """Take a connection of the parent process. Its others stay with the parent."""
+        # Closing them here does not end them there.
+        self.close()
+        self._process = os.getpid()
+        self._idle.append(connection)
+
+    def has(self, connection: S3Connection) -> bool:
+        """Return whether a connection is idle."""
+        return connection in self._idle
 
     def take(self) -> S3Connection:
         """Return a connection for exclusive use. Raises `OSError` if the server accepts none."""

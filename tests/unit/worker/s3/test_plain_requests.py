@@ -260,6 +260,31 @@ def test_forked_process_uses_no_connection_of_its_parent(connections):
     assert pool.take() is parent_connection
 
 
+def test_forked_process_uses_connection_that_its_parent_has_lent(connections):
+    requests = PlainRequests(S3Server("http://server", "eu-west-1", lambda: None), "agent", OWNERS, connections)
+    others, lent = [requests.lend() for _ in range(2)], requests.lend()
+    for other in others:
+        requests.take_back(other)
+    pid = os.fork()
+    if pid == 0:
+        requests.adopt(lent)
+        closed = all(other.sock is None for other in others)
+        was_idle, taken = requests.is_idle(lent), requests.lend()
+        os._exit(int(not closed or not was_idle or taken is not lent or requests.is_idle(lent)))
+    assert os.waitpid(pid, 0) == (pid, 0)
+    requests.take_back(lent)
+    assert requests.lend() is lent
+    assert len(connections) == 3
+
+
+@pytest.mark.parametrize(("url", "kind"), [("https://server", Connections), ("http://server", UnreachableConnections)])
+def test_connection_with_tls_or_without_server_is_not_lent(url, kind):
+    made = kind()
+    requests = PlainRequests(S3Server(url, "eu-west-1", lambda: None), "agent", OWNERS, made)
+    assert requests.lend() is None
+    assert all(connection.sock is None for connection in made)
+
+
 ROLE = {
     "AWS_ENDPOINT_URL": "http://127.0.0.1:4566/",
     "AWS_DEFAULT_REGION": "eu-west-1",
