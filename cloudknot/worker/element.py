@@ -7,8 +7,9 @@ import resource
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from types import TracebackType
 from typing import cast
 
 from .program.load import Function, explain_missing_file, show_source
@@ -52,16 +53,21 @@ class StopSignal:
         if self._received and not self._uploads:
             raise Stopped
 
-    @contextmanager
-    def deferred(self) -> Iterator[None]:
-        """Defer SIGTERM until the block ends, even if the function swallowed `Stopped`."""
-        # Results that are already computed would otherwise be lost with the interrupted upload.
+    def deferred(self) -> StopSignal:
+        """Return a context that defers SIGTERM until its block ends, even if the function swallowed `Stopped`."""
+        # Results that are already computed would otherwise be lost with the interrupted upload. Not a generator: in a
+        # process that was forked for one element, each object of contextlib is on a page that must be copied.
+        return self
+
+    def __enter__(self) -> None:
         self._uploads += 1
-        try:
-            yield
-        finally:
-            self._uploads -= 1
-        self.check()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self._uploads -= 1
+        if kind is None:
+            self.check()
 
 
 stop_signal = StopSignal()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
@@ -53,7 +54,7 @@ class ResultWriter:
         self._storing = threading.RLock()
         self._envelopes: dict[int, Envelope] = {}
         self._bytes = 0
-        self._wake = threading.Condition()
+        self._wake: threading.Condition | None = None
         self._started = time.monotonic()
         self._closing = False
         self._error: BaseException | None = None
@@ -81,17 +82,26 @@ class ResultWriter:
                 self._store()
                 self._fill({index: envelope})
             return
-        with self._wake:
+        if self._wake is None and last:
+            # A chunk of one element needs no thread.
+            self._envelopes[index] = envelope
+            return
+        wake = self._started_thread()
+        with wake:
             if self._error:
                 raise self._error
             self._envelopes[index] = envelope
             self._bytes += len(envelope.payload)
-            # A chunk of one element needs no thread.
-            if self._thread is None and not last:
-                self._thread = threading.Thread(target=self._store_at_intervals, daemon=True)
-                self._thread.start()
             if self._bytes >= PACK_BYTES:
-                self._wake.notify()
+                wake.notify()
+
+    def _started_thread(self) -> threading.Condition:
+        """Return the condition for the thread that stores outcomes, after the start of that thread."""
+        if self._wake is None:
+            self._wake = threading.Condition()
+            self._thread = threading.Thread(target=self._store_at_intervals, args=(self._wake,), daemon=True)
+            self._thread.start()
+        return self._wake
 
     def needs(self, index: int) -> bool:
         """Return whether no other attempt has stored an outcome of an element, as far as this one knows."""
@@ -103,10 +113,10 @@ class ResultWriter:
             self._close()
 
     def _close(self) -> None:
-        with self._wake:
-            self._closing = True
-            self._wake.notify()
-        if self._thread is not None:
+        if self._wake is not None and self._thread is not None:
+            with self._wake:
+                self._closing = True
+                self._wake.notify()
             self._thread.join()
         if self._error:
             raise self._error
@@ -116,10 +126,10 @@ class ResultWriter:
         passed = time.monotonic() - self._started
         return min(LONGEST_INTERVAL, max(FIRST_INTERVAL, passed * GROWTH))
 
-    def _store_at_intervals(self) -> None:
+    def _store_at_intervals(self, wake: threading.Condition) -> None:
         while True:
-            with self._wake:
-                self._wake.wait_for(lambda: self._closing or self._bytes >= PACK_BYTES, timeout=self._interval())
+            with wake:
+                wake.wait_for(lambda: self._closing or self._bytes >= PACK_BYTES, timeout=self._interval())
                 if self._closing:
                     return
             try:
@@ -130,7 +140,7 @@ class ResultWriter:
 
     def _store(self) -> None:
         with self._storing:
-            with self._wake:
+            with self._wake or nullcontext():
                 waiting, self._envelopes, self._bytes = self._envelopes, {}, 0
             self._fill(waiting)
 
