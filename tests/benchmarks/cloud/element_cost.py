@@ -3,6 +3,7 @@
     python -m tests.benchmarks.cloud.element_cost
     python -m tests.benchmarks.cloud.element_cost --chunksize 250 --rounds 5
     python -m tests.benchmarks.cloud.element_cost --elements 8 --pause 1
+    python -m tests.benchmarks.cloud.element_cost --floor
 
 CPU times come from the kernel's accounts of each process. Jobs are the ended children of the fork server. On a busy
 machine CPU times vary less than the time on the clock.
@@ -12,14 +13,17 @@ from __future__ import annotations
 
 import argparse
 import functools
+import json
 import os
 import statistics
+import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import cloudknot as ck
+from cloudknot.worker.wire.keys import RUNS
 from tests.benchmarks.scale import counts, since
 from tests.helpers.functions import square
 
@@ -81,6 +85,25 @@ def show_requests(requests: Mapping[str, Mapping[str, tuple[int, int, int]]], el
             print(f"  {side:12} {name:32} {number / elements:8.4f}")
 
 
+def show_floor(cloud: ck.LocalCloud, knot: ck.Knot, server: int, count: int) -> None:
+    """Print the least that a process with the memory of the fork server costs, and a stored result."""
+    image = cloud.directory / "images" / knot.image_uri.rpartition(":")[2]
+    variables = Path(f"/proc/{fork_server_of(server)}/environ").read_text(encoding="utf-8")
+    environment = dict(variable.split("=", 1) for variable in variables.split("\0") if variable)
+    program = [
+        image / "environment" / "bin" / "python",
+        "-I",
+        "-X",
+        "utf8",
+        Path(__file__).with_name("element_floor.py"),
+    ]
+    place = [cloud.bucket, f"{RUNS}/{knot.name}/floor", str(count), str(server)]
+    done = subprocess.run([*program, image, *place], env=environment, check=True, stdout=subprocess.PIPE, text=True)
+    print("CPU in ms, and page faults of the child")
+    for way, costs in json.loads(done.stdout).items():
+        print(f"  {way:34}", *(f"{name} {cost:7.2f}" for name, cost in costs.items()))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--elements", type=int, default=500)
@@ -88,6 +111,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--pause", type=float, default=0, help="seconds that an element sleeps")
     parser.add_argument("--directory", type=Path, help="keep the embedded cloud's environments here between runs")
+    parser.add_argument("--floor", action="store_true", help="also measure bare forks and requests")
     arguments = parser.parse_args()
     function = functools.partial(square_after, arguments.pause) if arguments.pause else square
     with tempfile.TemporaryDirectory() as scratch, ck.LocalCloud(arguments.directory or scratch, vcpus=2) as cloud:
@@ -103,6 +127,8 @@ def main() -> None:
         print("requests for each element")
         requests = {side: since(before[side], counts(cloud, side)) for side in before}
         show_requests(requests, arguments.elements * arguments.rounds)
+        if arguments.floor:
+            show_floor(cloud, knot, status.pid, arguments.elements)
 
 
 if __name__ == "__main__":
