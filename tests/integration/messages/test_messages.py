@@ -40,7 +40,7 @@ AWKWARD = re.compile(
 VERBS = (
     "Add|Allow|Ask|Begin|Build|Call|Check|Choose|Clobber|Close|Compare|Copy|Correct|Create|Define|Delete|Enable|End|"
     "Find|Fix|Free|Give|Grant|Increase|Install|Keep|Kill|Look|Lower|Make|Move|Omit|Open|Pass|Pin|Put|Raise|Recreate|"
-    "Register|Remove|Rename|Renew|Repair|Repeat|Replace|Restart|Run|See|Select|Set|Shorten|Specify|Split|Start|Stop|"
+    "Register|Remove|Rename|Renew|Repair|Repeat|Replace|Restart|Run|See|Select|Set|Shorten|Specify|Split|Start|Stop|Store|"
     "Submit|Switch|Unset|Upgrade|Use|Wait|Wrap|Write"
 )
 """Verbs that begin a fix."""
