@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 PADDING = 0.1
 """Share of the inputs' size that padding may add. As many bytes as an index would take are always allowed."""
+PADDING_BYTES = 32 * 1024
+"""Bytes that padding may always add. They cost less than a request for the index in each child."""
 
 Dump = Callable[[Any, Any], None]
 """Pickles a value into a `PieceFile`, in the same way as the function that receives the value."""
@@ -183,8 +185,8 @@ class _Head:
         if not self._is_all:
             return 0
         total, stride, count = len(self._data), max(self._sizes), len(self._sizes)
-        fits = stride * count - total <= max(OFFSET_SIZE * count, PADDING * total) and stride + CHECKSUM <= LARGE
-        return stride + CHECKSUM if fits else 0
+        allowed = max(OFFSET_SIZE * count, PADDING * total, PADDING_BYTES)
+        return stride + CHECKSUM if stride * count - total <= allowed and stride + CHECKSUM <= LARGE else 0
 
     def padded(self, stride: int) -> bytes:
         """Return all elements as records of ``stride`` bytes, and free the buffer."""

@@ -191,7 +191,7 @@ def test_dependent_map_has_error_of_damaged_element_only(cloud, knot):
 def test_damaged_input_is_error_of_its_element(cloud, gate, padded):
     """The inputs change between their upload and the start of the job."""
     waiting = ck.Knot(name="damaged-gate", func=enter, cloud=cloud).map([gate.address])
-    inputs = range(COUNT) if padded else [b"x" * n**5 for n in range(COUNT)]
+    inputs = range(COUNT) if padded else [b"x" * n**7 for n in range(COUNT)]
     future = ck.Knot(name="damaged-input", func=len_or_square, cloud=cloud).map(
         inputs, chunksize=3, depends_on=waiting
     )
@@ -209,7 +209,7 @@ def test_damaged_input_is_error_of_its_element(cloud, gate, padded):
     for index in damaged:
         with pytest.raises(ck.errors.ElementError, match=rf"Element {index} .*did not run.*input is damaged"):
             future[index].result(LONG)
-    expected = [n * n if padded else n**5 for n in range(COUNT)]
+    expected = [n * n if padded else n**7 for n in range(COUNT)]
     assert {n: future[n].result(LONG) for n in range(COUNT) if n not in damaged} == {
         n: value for n, value in enumerate(expected) if n not in damaged
     }

@@ -117,7 +117,7 @@ def test_damaged_input_is_refused_and_its_neighbours_are_read(size, place):
 
 @pytest.mark.parametrize("entry", range(4))
 def test_damaged_entry_of_index_costs_the_elements_beside_it(entry):
-    run = stored_run([b"a", b"b" * 100, b"c" * 500])
+    run = stored_run([b"a", b"b" * 100, b"c" * 50_000])
     data = bytearray(run.s3.objects[KEYS.index])
     data[8 * entry + 2] ^= 1
     run.s3.objects[KEYS.index] = data
@@ -129,7 +129,7 @@ def test_damaged_entry_of_index_costs_the_elements_beside_it(entry):
 
 
 def test_seals_cost_no_request():
-    small, large = stored_run(list(range(1000))), stored_run([b"a", b"b" * 1000])
+    small, large = stored_run(list(range(1000))), stored_run([b"a", b"b" * 50_000])
     outcomes(small)
     outcomes(large)
     assert (small.s3.reads, large.s3.reads) == (1, 2)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cloudknot.errors import CloudknotInputError
 from cloudknot.program.inputs.arguments import CallCheck
-from cloudknot.run.submit.inputs import PADDING, InputPacker, upload_inputs
+from cloudknot.run.submit.inputs import PADDING, PADDING_BYTES, InputPacker, upload_inputs
 from cloudknot.run.submit.start_run import _not_empty
 from cloudknot.worker.s3.limits import PART_SIZE
 from cloudknot.worker.wire.input_index import OFFSET_SIZE, unpack_entries
@@ -80,21 +80,24 @@ def test_worker_unpickles_each_element_from_its_slice(elements):
     assert [pickle.loads(piece) for piece in slices(result, objects)] == elements
 
 
-@given(st.lists(st.binary(max_size=100), min_size=1, max_size=60))
-def test_packer_adds_little_padding(elements):
+@given(st.lists(st.integers(min_value=0, max_value=100), min_size=1, max_size=60))
+def test_packer_adds_little_padding(sizes):
+    elements = [bytes(1000 * size) for size in sizes]
     _, objects = stored(elements)
     plain = sum(len(pickle.dumps(element)) + CHECKSUM for element in elements)
-    assert sum(map(len, objects.values())) <= max((1 + PADDING) * plain, plain + OFFSET_SIZE * (len(elements) + 1))
+    most = max(PADDING * plain, OFFSET_SIZE * (len(elements) + 1), PADDING_BYTES)
+    assert sum(map(len, objects.values())) <= plain + most
 
 
-def test_packer_stores_numbers_without_index():
-    result, objects = stored(range(1000))
+@pytest.mark.parametrize("elements", [range(1000), range(257), ["a", "b" * 1000]])
+def test_packer_stores_small_elements_without_index(elements):
+    result, objects = stored(elements)
     assert result.stride
     assert set(objects) == {KEYS.inputs}
 
 
 def test_packer_stores_index_for_elements_of_different_sizes():
-    result, objects = stored(["a", "b" * 1000])
+    result, objects = stored(["a", "b" * 2 * PADDING_BYTES])
     assert result.stride == 0
     assert set(objects) == {KEYS.inputs, KEYS.index}
 
