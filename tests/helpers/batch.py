@@ -180,7 +180,8 @@ def alive(pid):
     """Return whether a process runs. A zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
+        # The process may also end between the opening of the file and its reading.
         return False
 
 

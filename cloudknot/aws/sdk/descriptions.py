@@ -10,8 +10,8 @@ import io
 import json
 import os
 import re
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import cache, partial
 from typing import Any
 
 from botocore.loaders import JSONFileLoader, Loader, create_loader
@@ -33,9 +33,32 @@ def shared_loader(paths: str) -> Loader:
     # and many megabytes each time.
     loader = create_loader(paths or None)
     loader.file_loader = Files()
-    # botocore would look into the folders of all 400 services to check a name.
-    loader.list_available_services = lambda type_name: sorted(SERVICES)  # type: ignore[method-assign]
+    list_all = loader.list_available_services
+    loader.list_available_services = lambda type_name: Names(partial(list_all, type_name))  # type: ignore
     return loader
+
+
+class Names(Collection[str]):
+    """The names of all services. botocore looks into 400 folders for them, only to check a name.
+
+    Parameters
+    ----------
+    list_all : callable
+        Lists the names.
+    """
+
+    def __init__(self, list_all: Callable[[], list[str]]) -> None:
+        self._list_all = list_all
+
+    def __contains__(self, name: object) -> bool:
+        # Others are those of the user, and of logins with SSO.
+        return name in SERVICES or name in self._list_all()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._list_all())
+
+    def __len__(self) -> int:
+        return len(self._list_all())
 
 
 class Files(JSONFileLoader):

@@ -3,13 +3,14 @@
 import json
 
 import pytest
+from botocore.exceptions import UnknownServiceError
 from botocore.loaders import create_loader
 from botocore.model import ServiceModel
 from botocore.session import get_session
 
 from cloudknot.aws import clients
 from cloudknot.aws.door import Door
-from cloudknot.aws.sdk.descriptions import SERVICES, Files, Shapes, _parse, shared_loader
+from cloudknot.aws.sdk.descriptions import SERVICES, Files, Names, Shapes, _parse, shared_loader
 
 KEYS = {"region_name": "us-east-1", "aws_access_key_id": "k", "aws_secret_access_key": "s"}
 
@@ -35,6 +36,26 @@ def test_description_equals_that_of_botocore(service, kind):
     expected = create_loader().load_service_model(service, kind)
     own = own_loader().load_service_model(service, kind)
     assert without_documentation(own) == without_documentation(expected)
+
+
+def test_other_services_are_those_of_botocore():
+    own, botocore = own_loader(), create_loader()
+    for service in ("sso", "sso-oidc", "signin", "sqs"):
+        description, expected = (loader.load_service_model(service, "service-2") for loader in (own, botocore))
+        assert without_documentation(description) == without_documentation(expected)
+    names = own.list_available_services("service-2")
+    assert (list(names), len(names)) == (botocore.list_available_services("service-2"), len(names))
+    with pytest.raises(UnknownServiceError, match=r"nothing.*sqs"):
+        own.load_service_model("nothing", "service-2")
+
+
+def test_names_of_own_services_need_no_list_of_all():
+    listed = []
+    names = Names(lambda: listed.append(1) or ["sqs"])
+    assert all(name in names for name in SERVICES)
+    assert not listed
+    assert "sqs" in names
+    assert listed
 
 
 def test_shape_is_parsed_at_its_first_use():
