@@ -97,12 +97,16 @@ def impatient(cloud):
 
     def make(func):
         if func not in knots:
-            knots[func] = ck.Knot(name=f"impatient-{len(knots)}", func=func, cloud=cloud, requirements=[])
-            tag = knots[func].image_uri.rpartition(":")[2]
+            choices = {"name": f"impatient-{len(knots)}", "func": func, "cloud": cloud, "requirements": []}
+            knot = ck.Knot(**choices)
+            tag = knot.image_uri.rpartition(":")[2]
             worker = cloud.directory / "images" / tag / "cloudknot_worker" / "s3" / "client.py"
             text = worker.read_text()
             assert "PATIENCE = 600.0\n" in text
             worker.write_text(text.replace("PATIENCE = 600.0\n", "PATIENCE = 1.0\n"))
+            # The process that forks its jobs has loaded the worker already. It ends with the job definition.
+            knot.clobber()
+            knots[func] = ck.Knot(**choices)
         return knots[func]
 
     return make
