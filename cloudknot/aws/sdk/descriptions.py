@@ -34,11 +34,11 @@ def shared_loader(paths: str) -> Loader:
     loader = create_loader(paths or None)
     loader.file_loader = Files()
     list_all = loader.list_available_services
-    loader.list_available_services = lambda type_name: Names(partial(list_all, type_name))  # type: ignore
+    loader.list_available_services = lambda type_name: ServiceNames(partial(list_all, type_name))  # type: ignore
     return loader
 
 
-class Names(Collection[str]):
+class ServiceNames(Collection[str]):
     """The names of all services. botocore looks into 400 folders for them, only to check a name.
 
     Parameters

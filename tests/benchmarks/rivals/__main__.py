@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from tests.benchmarks.rivals.environments import NotInstallable, python_of
+from tests.benchmarks.rivals.environments import NotInstallable, is_made, python_of
 from tests.benchmarks.rivals.measuring.held import HeldTurn
 from tests.benchmarks.rivals.measuring.supervisor import Measurement, Outcome, Start, run_turn
 from tests.benchmarks.rivals.measuring.watch import adopt_orphans
@@ -25,6 +25,7 @@ from tests.benchmarks.rivals.plan import (
     CONTESTANTS,
     FULL,
     GROUPS,
+    LIGHT,
     SINGLE,
     TINY,
     Sizes,
@@ -54,7 +55,8 @@ def main() -> None:
     adopt_orphans()
     # An exception ends the processes of the running turn. The signal alone would leave them.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
-    contestants = [name for name in arguments.only if _installed(name)]
+    is_taken = _is_light if arguments.light else _installed
+    contestants = [name for name in arguments.only if is_taken(name)]
     until = time.monotonic() + QUICK_SECONDS if arguments.quick else math.inf
     results = measure(possible(arguments.workload), contestants, sizes, until)
     print(render(results))
@@ -139,6 +141,11 @@ def _installed(contestant: str) -> bool:
     return True
 
 
+def _is_light(contestant: str) -> bool:
+    """Return whether a contestant is ready, or soon installed."""
+    return (contestant in LIGHT or is_made(contestant)) and _installed(contestant)
+
+
 def possible(groups: list[str]) -> list[str]:
     """Return the kinds of work that this machine has the programs for."""
     if "microscopy" not in groups or (all(map(os.path.exists, JARS)) and shutil.which("java")):
@@ -156,6 +163,9 @@ def _arguments() -> argparse.Namespace:
         "--quick", action="store_true", help="usual sizes, and the rounds that 8.5 minutes have room for"
     )
     parser.add_argument("--tiny", action="store_true", help="tiny sizes, one round: a test of the benchmark")
+    parser.add_argument(
+        "--light", action="store_true", help="leave out large contestants that must be installed first"
+    )
     parser.add_argument("--output", type=Path, help="folder for rivals.json and the figures")
     parser.add_argument("--page", type=Path, help="page for the tables, else rivals.md in the output folder")
     parser.add_argument("--redraw", action="store_true", help="measure nothing: read rivals.json of the output folder")

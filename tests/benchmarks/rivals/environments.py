@@ -44,6 +44,11 @@ def python_of(contestant: str) -> Path:
     return environment / "bin" / "python"
 
 
+def is_made(contestant: str) -> bool:
+    """Return whether the contestant's environment needs no installation."""
+    return contestant in WITHOUT_PACKAGES or _is_complete(_place(contestant, _lines(contestant)))
+
+
 def science_versions() -> list[str]:
     """Return the versions of all packages in the workloads' environment, as lines of requirements."""
     python = _made(SCIENCE, _lines(SCIENCE)) / "bin" / "python"
@@ -57,16 +62,24 @@ def _lines(name: str) -> str:
 
 def _made(name: str, requirements: str) -> Path:
     """Return the environment with these requirements. Make it if needed."""
-    # Knots have the same indexes, so they find the versions of the workloads' environment.
-    recipe = repr((name, requirements, sys.version, Indexes.of_settings().addresses()))
-    environment = folder() / f"{name}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
+    environment = _place(name, requirements)
     environment.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{environment}.lock"):
-        if not (environment / "complete").exists():
+        if not _is_complete(environment):
             print(f"installing {name} into {environment}", file=sys.stderr, flush=True)
             _install(environment, requirements, {} if name == SCIENCE else ANY_INDEX)
             (environment / "complete").touch()
     return environment
+
+
+def _place(name: str, requirements: str) -> Path:
+    # Knots have the same indexes, so they find the versions of the workloads' environment.
+    recipe = repr((name, requirements, sys.version, Indexes.of_settings().addresses()))
+    return folder() / f"{name}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
+
+
+def _is_complete(environment: Path) -> bool:
+    return (environment / "complete").exists()
 
 
 def _install(environment: Path, requirements: str, variables: Mapping[str, str]) -> None:

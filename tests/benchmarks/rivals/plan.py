@@ -17,6 +17,8 @@ PACKAGES = {
     "submitit": "submitit",
 }
 """The distribution on PyPI of each rival."""
+LIGHT = ("cloudknot", "stdlib", "forkserver", "joblib", "dask")
+"""The contestants that take seconds to install."""
 ONLY_FRESH = ("forkserver", "submitit")
 """The contestants that are measured with fresh processes only, and not with elements of a second."""
 WORKERS = 2

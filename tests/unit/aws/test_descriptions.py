@@ -10,7 +10,7 @@ from botocore.session import get_session
 
 from cloudknot.aws import clients
 from cloudknot.aws.door import Door
-from cloudknot.aws.sdk.descriptions import SERVICES, Files, Names, Shapes, _parse, shared_loader
+from cloudknot.aws.sdk.descriptions import SERVICES, Files, ServiceNames, Shapes, _parse, shared_loader
 
 KEYS = {"region_name": "us-east-1", "aws_access_key_id": "k", "aws_secret_access_key": "s"}
 
@@ -51,7 +51,7 @@ def test_other_services_are_those_of_botocore():
 
 def test_names_of_own_services_need_no_list_of_all():
     listed = []
-    names = Names(lambda: listed.append(1) or ["sqs"])
+    names = ServiceNames(lambda: listed.append(1) or ["sqs"])
     assert all(name in names for name in SERVICES)
     assert not listed
     assert "sqs" in names

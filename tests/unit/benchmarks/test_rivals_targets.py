@@ -54,12 +54,15 @@ def test_elements_of_second_may_take_five_percent_more_than_best_rival():
 def test_bounds_are_numbers_for_cloudknot_alone():
     results = results_with(
         ("cloudknot", "fresh", "trivial", FRESH, FULL.fresh, 1.5),
-        ("cloudknot", "short", "short", FRESH, FULL.short, 0.65),
+        ("cloudknot", "short", "short", CHUNKS, FULL.short, 0.65),
+        ("cloudknot", "short", "short", FRESH, FULL.short, 0.8),
         ("stdlib", "short", "short", SINGLE, FULL.short, 0.5),
     )
     text = render(results)
     assert "| a trivial element in a process of its own | 5 ms | 6 ms | yes |" in text
-    assert "| overhead of 40 elements of 12 ms, one process for each | 0.15 s | 0.1 s | no |" in text
+    assert "| overhead of 40 elements of 12 ms, 4 chunks | 0.15 s | 0.1 s | no |" in text
+    # 40 processes of 6 ms each take 0.24 s.
+    assert "| overhead of 40 elements of 12 ms, one process for each | 0.3 s | 0.34 s | yes |" in text
 
 
 def test_figures_from_before_a_workload_are_drawn_without_it(tmp_path):
