@@ -41,8 +41,11 @@ def check_body(request: Request, claim: SignedClaim) -> None:
         raise ServiceError("InvalidArgument", message)
     elif form in _CHUNKS:
         length = request.headers.get(_LENGTH, "")
-        if not (request.length and length.isascii() and length.isdecimal() and len(length) < 15):
-            raise ServiceError("MissingContentLength", f"You must provide the {_LENGTH} HTTP header.", 411)
+        is_named = length.isascii() and length.isdecimal() and len(length) < 15
+        if not (request.length and is_named):
+            # Chunks have a last one without data, so even an empty object has a body.
+            missing = "Content-Length" if is_named else _LENGTH
+            raise ServiceError("MissingContentLength", f"You must provide the {missing} HTTP header.", 411)
         if bool(_trailers(request)) != _CHUNKS[form][1]:
             raise ServiceError("InvalidRequest", f"The header {_TRAILER} does not fit to {form}.")
 
