@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -56,7 +57,20 @@ def usual_directory() -> Path:
 
 def local_command(name: str, directory: str | Path | None) -> str:
     """Return the command line of ``cloudknot local`` for the cloud of a directory, by default the usual one."""
-    return f"cloudknot local {name}" + (f" --directory {quote(str(directory))}" if directory else "")
+    if directory is None or _is_used_anyway(Path(directory)):
+        return f"cloudknot local {name}"
+    return f"cloudknot local {name} --directory {quote(str(directory))}"
+
+
+def _is_used_anyway(directory: Path) -> bool:
+    """Return whether the command uses a directory without its name, in any shell of the user."""
+    if os.environ.get(DIRECTORY_VARIABLE):
+        return False
+    try:
+        return directory == usual_directory()
+    except CloudknotConfigurationError:
+        # A user without a home directory has no usual one.
+        return False
 
 
 def access_key_from(access_key: str | None, secret_key: str | None, token: str | None) -> AccessKey | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import cloudknot as ck
+from cloudknot.local.options import local_command
 from cloudknot.local.runners.images.environments import environments_folder
 from cloudknot.options import config
 from tests.helpers.paths import ROOT
@@ -54,6 +55,16 @@ def test_results_do_not_lie_in_a_folder_that_people_empty(monkeypatch) -> None:
     monkeypatch.delenv("CLOUDKNOT_LOCAL_DIR", raising=False)
     assert config.cache_folder() not in ck.LocalCloud().directory.parents
     assert ck.LocalCloud().directory == config.data_folder() / "local"
+
+
+def test_commands_of_messages_name_the_directory_if_it_is_not_the_usual_one(monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("CLOUDKNOT_LOCAL_DIR", raising=False)
+    usual = ck.LocalCloud().directory
+    assert local_command("start", usual) == local_command("start", None) == "cloudknot local start"
+    assert local_command("stop", tmp_path / "a b") == f"cloudknot local stop --directory '{tmp_path}/a b'"
+    # Another shell may not have the variable.
+    monkeypatch.setenv("CLOUDKNOT_LOCAL_DIR", str(tmp_path))
+    assert local_command("stop", tmp_path) == f"cloudknot local stop --directory {tmp_path}"
 
 
 def test_cloud_ends_when_its_directory_is_deleted_and_leaves_next_one_alone(tmp_path: Path) -> None:
