@@ -5,6 +5,7 @@ A change is stored before its actions are performed, and before a client sees it
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import secrets
@@ -34,7 +35,7 @@ from cloudknot.local.batch.records import (
 )
 from cloudknot.local.batch.resource_api import QUOTA, BatchResources
 from cloudknot.local.batch.runner import Runner
-from cloudknot.local.batch.submission import resolve
+from cloudknot.local.batch.submission import environment, resolve
 from cloudknot.local.directory.database import Database
 from cloudknot.local.iam.requests.operations import Operation, carry_out
 from cloudknot.local.wsgi import Answer, ClientException
@@ -139,8 +140,9 @@ class Batch:
     def _prepare(self, definition: Mapping[str, Any]) -> None:
         """Have the runner prepare jobs of a definition. They follow its registration, and the start of a cloud."""
         container = definition["containerProperties"]
-        variables = {entry["name"]: entry.get("value", "") for entry in container.get("environment") or ()}
-        self._runner.prepare(container["image"], container.get("jobRoleArn"), variables)
+        # Every job of a definition with a refused variable is refused, so it needs no preparation.
+        with contextlib.suppress(ClientException):
+            self._runner.prepare(container["image"], container.get("jobRoleArn"), environment(container))
 
     def respond(self, operation: str, request: Mapping[str, Any]) -> Answer:
         """Answer a request. Raise `ServiceError` for a refused one."""

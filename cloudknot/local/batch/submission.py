@@ -63,7 +63,7 @@ def resolve(request: type_defs.SubmitJobRequestTypeDef, catalog: BatchCatalog, f
         definition_name=definition["jobDefinitionName"],
         image=container["image"],
         command=tuple(_substitute(word, parameters) for word in command),
-        environment=_environment(container) | _environment(overrides),
+        environment=environment(container) | environment(overrides),
         vcpus=_vcpus(resources["VCPU"]),
         resources=resources,
         parameters=parameters,
@@ -135,7 +135,8 @@ def _substitute(word: str, parameters: Mapping[str, str]) -> str:
     return word if prefix or name not in parameters else parameters[name]
 
 
-def _environment(properties: Container) -> dict[str, str]:
+def environment(properties: Container) -> dict[str, str]:
+    """Return the environment variables in container properties. Raises `ClientException` for a refused name."""
     variables = {entry.get("name", ""): str(entry.get("value", "")) for entry in properties.get("environment", ())}
     if "" in variables:
         raise ClientException("Environment variable names must not be empty")

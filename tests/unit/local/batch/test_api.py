@@ -238,6 +238,22 @@ def test_requests_that_break_a_rule_are_refused_with_it(service, operation, argu
     assert words in service.refusal(operation, **arguments)
 
 
+@pytest.mark.parametrize("entry", [{"value": "v"}, {"name": "", "value": "v"}, {"name": "aws_batch_x"}])
+def test_definition_whose_jobs_are_refused_does_not_stop_the_cloud(service, tmp_path, entry):
+    container = {"image": "i:t", "vcpus": 1, "memory": 9, "environment": [entry]}
+    answer = service.call(
+        "RegisterJobDefinition", jobDefinitionName="d", type="container", containerProperties=container
+    )
+    assert answer["revision"] == 2
+    assert "Environment variable names must not" in service.refusal(
+        "SubmitJob", jobName="job", jobQueue="q", jobDefinition="d"
+    )
+    # The newest definition is prepared at the start.
+    again = Service(tmp_path / "jobs.sqlite")
+    assert again.call("DescribeJobDefinitions", jobDefinitionName="d", status="ACTIVE")["jobDefinitions"]
+    again.close()
+
+
 def test_no_revision_comes_back_after_deregistration(service):
     arn = service.register()["jobDefinitionArn"]
     service.call("DeregisterJobDefinition", jobDefinition=arn)
