@@ -205,7 +205,10 @@ class ForkServer:
     def _lend(self) -> Any:
         """Return a connection for the next child, or None."""
         connection = self._requests.lend() if self._requests else None
-        if connection is None or connection.sock.fileno() >= len(self._returned):
+        if connection is None:
+            return None
+        if connection.sock.fileno() >= len(self._returned):
+            connection.close()
             return None
         self._returned[connection.sock.fileno()] = 0
         return connection
