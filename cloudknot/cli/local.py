@@ -101,13 +101,13 @@ def status(directory: str | None, as_json: bool) -> None:
 
 def _condition(cloud: LocalCloud) -> str:
     """Return the condition of a cloud that does not answer: silent, stopped, ended, half deleted or missing."""
-    from cloudknot.local.directory.state import DELETED, MARKER, is_locked, read_state, server_lock
+    from cloudknot.local.directory.state import MARKER, is_half_deleted, is_locked, read_state, server_lock
 
     if is_locked(server_lock(cloud.directory)):
         return "silent"
     if not (cloud.directory / MARKER).exists():
         return "missing"
-    if (cloud.directory / MARKER).read_text(encoding="utf-8").strip() == DELETED:
+    if is_half_deleted(cloud.directory):
         return "half deleted"
     return "ended" if read_state(cloud.directory) else "stopped"
 

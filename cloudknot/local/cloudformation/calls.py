@@ -15,7 +15,7 @@ from cloudknot.aws.sdk.service_models import from_wire, to_wire
 from cloudknot.local import wsgi
 from cloudknot.local.cloudformation.records import Properties
 from cloudknot.local.directory.documents import CALL_HEADER
-from cloudknot.local.directory.full_disk import ERRORS
+from cloudknot.local.directory.full_disk import CODE, ERRORS
 from cloudknot.local.iam.gate import INVALID_SIGNATURE, Gate
 from cloudknot.local.iam.keys import AcceptedKey
 from cloudknot.local.iam.requests.calls import Call, read_call
@@ -78,7 +78,7 @@ class StackCalls:
             raise
         except Exception as error:
             if isinstance(error, OSError) and error.errno in ERRORS:
-                raise ServiceError("InsufficientStorage", str(error), 507) from error
+                raise ServiceError(CODE, str(error), 507) from error
             # Only this thread ends. The operation is still in progress.
             if self.network.is_closed:
                 raise SystemExit from None

@@ -1,4 +1,4 @@
-"""StackCalls to the AWS services on behalf of a stack's resources.
+"""Calls to the AWS services on behalf of a stack's resources.
 
 This module converts CloudFormation's properties to arguments of an operation, and errors to CloudFormation's reasons.
 """

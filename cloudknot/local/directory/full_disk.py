@@ -11,9 +11,13 @@ import threading
 import time
 from pathlib import Path
 
+from cloudknot.local.directory.state import FULL
+
+CODE = "InsufficientStorage"
+"""The error code of a call that cannot be stored. AWS has none for this: its storage has no end."""
 NO_FILES = frozenset({errno.EMFILE, errno.ENFILE})
 """The errors of the system for too many open files."""
-ERRORS = NO_FILES | {errno.ENOSPC, errno.EDQUOT}
+ERRORS = NO_FILES | FULL
 """These, and the errors for a full disk and for a used-up share of it."""
 _NO_FILES = (
     "The embedded cloud has as many open files as its system allows. Each connection is one, and each large result "

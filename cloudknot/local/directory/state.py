@@ -24,8 +24,9 @@ VERSION = 1
 LOCK_TIMEOUT = 40 * 60.0
 """Seconds. An installation of requirements may hold a lock for almost as long."""
 
-_FULL = {errno.ENOSPC, errno.EDQUOT}
-_UNUSABLE = _FULL | {
+FULL = {errno.ENOSPC, errno.EDQUOT}
+"""The errors of the system for a full disk, and for a used-up share of it."""
+_UNUSABLE = FULL | {
     *(errno.EACCES, errno.EPERM, errno.EROFS),
     *(errno.EIO, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG),
 }
@@ -155,9 +156,14 @@ def delete_files(directory: Path) -> None:
         directory.rmdir()
 
 
+def is_half_deleted(directory: Path) -> bool:
+    """Return whether a deletion of the directory's cloud was interrupted."""
+    return (directory / MARKER).read_text(encoding="utf-8").strip() == DELETED
+
+
 def finish_deletion(directory: Path) -> None:
     """Delete the rest of a cloud of which a deletion was interrupted. The caller holds the lock of the server."""
-    if (directory / MARKER).read_text(encoding="utf-8").strip() == DELETED:
+    if is_half_deleted(directory):
         _delete(directory, _CLOUD_FILES - _IN_USE)
         (directory / MARKER).write_text(f"{FORMAT}\n", encoding="utf-8")
 
@@ -204,7 +210,7 @@ def usable(directory: Path) -> Iterator[None]:
         if error.errno not in _UNUSABLE:
             raise
         problem, fix = str(error), "Choose a directory that you can write to"
-        if error.errno in _FULL:
+        if error.errno in FULL:
             # Not the file: the one of a package that is being installed has a long path, and says nothing.
             problem, fix = os.strerror(error.errno), "Free space on its disk, or choose a directory on another disk"
         raise CloudknotConfigurationError(

@@ -11,12 +11,10 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from waitress.channel import ClientDisconnected
 
 from cloudknot.local import wsgi
-from cloudknot.local.directory.full_disk import ERRORS, FullDisk
+from cloudknot.local.directory.full_disk import CODE, ERRORS, FullDisk
 from cloudknot.local.wsgi import ServiceError
 from cloudknot.worker.s3.retries import BUG_HEADER
 
-CODE = "InsufficientStorage"
-"""The error code. AWS has none for this: its storage has no end."""
 _INTERNAL_ERROR = ("s3", "ec2")
 """The services that call an error of their own InternalError. The others call it InternalFailure."""
 _PACKAGE = str(Path(__file__).resolve().parents[2])
