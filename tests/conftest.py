@@ -22,8 +22,10 @@ FIRST = (
     "test_docker_runner",
     "test_push",
     "test_customise",
+    "test_sigkill_at_random_moments_under_load_loses_nothing_acknowledged[100]",
+    "test_kills_at_random_moments_lose_no_acknowledged_job_and_run_no_attempt_twice[100]",
 )
-"""Modules with the slowest tests. They start first, so that none of them runs alone at the end."""
+"""Modules and tests that take the longest. They start first, so that none of them runs alone at the end."""
 DOCKER = {"docker_place", "in_containers", "machine"}
 """Fixtures that need a Docker engine. The fixture ``place`` needs one only for its parameter "docker"."""
 
@@ -51,7 +53,7 @@ def pytest_collection_modifyitems(items):
         kept_back = tier == "faults" or (tier == "docker" and not item.get_closest_marker("contract"))
         if kept_back or item.get_closest_marker("large") or item.get_closest_marker("examples"):
             item.add_marker("more")
-    items.sort(key=lambda item: (item.path.stem not in FIRST, -TIERS.index(_tier(item))))
+    items.sort(key=lambda item: ({item.path.stem, item.name}.isdisjoint(FIRST), -TIERS.index(_tier(item))))
 
 
 def _tier(item):

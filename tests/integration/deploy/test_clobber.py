@@ -40,6 +40,12 @@ def settled_inventory(cloud, inventory_before):
     return inventory(cloud)
 
 
+def delete_stack(cloud, knot):
+    """Delete the stack of a knot by hand, and wait for its end: the job queue goes before the rest."""
+    cloud.call("cloudformation", "delete_stack", StackName=knot.stack_id)
+    until(lambda: knot.stack_id.split("/")[1] not in inventory(cloud)["stacks"])
+
+
 CHOICES = {
     "defaults": ({}, {}),
     "Spot and a disk": ({}, {"bid_percentage": 60, "volume_size": 100}),
@@ -235,14 +241,15 @@ def test_knot_connected_by_name_clobbers_its_pars(cloud, inventory_before):
     assert inventory(cloud) == inventory_before
 
 
-@pytest.mark.parametrize("deleted", ["queue", "queue and environment", "role", "stack"])
+@pytest.mark.parametrize("deleted", ["queue", "queue and environment", "role", "stack", "stack, not yet"])
 def test_clobber_succeeds_after_resources_were_deleted_by_hand(cloud, inventory_before, deleted):
     pars = ck.Pars("by-hand", cloud=cloud)
     knot = ck.Knot(name="by-hand", func=square, pars=pars, cloud=cloud)
     queue, environment = {"jobQueue": knot.job_queue}, {"computeEnvironment": knot.compute_environment}
     if deleted == "stack":
+        delete_stack(cloud, knot)
+    elif deleted == "stack, not yet":
         cloud.call("cloudformation", "delete_stack", StackName=knot.stack_id)
-        until(lambda: knot.job_queue not in inventory(cloud)["job queues"])
     elif deleted == "role":
         role = pars.execution_role.rpartition("/")[2]
         for policy in cloud.call("iam", "list_attached_role_policies", RoleName=role)["AttachedPolicies"]:
@@ -277,8 +284,7 @@ def test_clobber_knot_removes_revisions_left_without_stack(cloud, inventory_befo
         name="between", func=square, pars=ck.Pars("between", cloud=cloud), job_definition_name="mine", cloud=cloud
     )
     ck.Knot(name="between", func=nap, pars=knot.pars, job_definition_name="mine", cloud=cloud)
-    cloud.call("cloudformation", "delete_stack", StackName=knot.stack_id)
-    until(lambda: knot.job_queue not in inventory(cloud)["job queues"])
+    delete_stack(cloud, knot)
     assert find_resources(cloud).half_removed == ("between",)
     clobber_knot(cloud, "between", Extras())
     assert inventory(cloud)["job definitions"] == inventory_before["job definitions"]
