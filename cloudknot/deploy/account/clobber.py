@@ -220,11 +220,12 @@ def _find(cloud: Cloud, name: str, extras: Extras, stack_id: str | None) -> Belo
         compute=compute,
         definition=definition,
     )
-    # All of this was found by the knot's name. It belongs to the stack only if the stack still exists by now.
+    # All of this was found by the knot's name, so it may belong to a stack that was created meanwhile. If there is no
+    # stack by now, its deletion by another session has ended meanwhile, and these are its remains.
     latest = stack.state()
-    if (latest and latest.stack_id) != (state and state.stack_id):
+    if latest and latest.stack_id != (state and state.stack_id):
         raise CannotDeleteResourceException(
-            f"Another session is clobbering or creating the knot {name!r} at this moment. This call changed nothing. "
+            f"Another session is creating the knot {name!r} at this moment. This call changed nothing. "
             f"Run `{cloud.command('list')}` to see the knot's status, and call again when the other "
             "session has finished.",
             operation="cloudformation:describe_stacks",

@@ -18,6 +18,7 @@ from cloudknot.deploy.inventory import BUILDS
 from tests.helpers.functions import nap
 from tests.helpers.inventory import inventory
 from tests.helpers.waiting import until
+from tests.integration.people.conftest import Meddled
 
 
 @pytest.fixture(scope="module")
@@ -262,6 +263,16 @@ def test_clobber_succeeds_after_resources_were_deleted_by_hand(cloud, inventory_
             cloud.call("batch", "update_compute_environment", **environment, state="DISABLED")
             cloud.call("batch", "delete_compute_environment", **environment)
     knot.clobber(clobber_pars=True, clobber_image=True, clobber_results=True)
+    assert inventory(cloud) == inventory_before
+
+
+@pytest.mark.parametrize("operation", ["list_jobs", "delete_stack"])
+def test_clobber_succeeds_when_the_stack_is_deleted_during_the_call(cloud, inventory_before, operation):
+    knot = ck.Knot(name="meanwhile", func=square, pars=ck.Pars("meanwhile", cloud=cloud), cloud=cloud)
+    acts = []
+    knot._cloud = Meddled(cloud.directory, operation, lambda: acts.append(delete_stack(cloud, knot)))
+    knot.clobber(clobber_pars=True, clobber_image=True, clobber_results=True)
+    assert len(acts) == 1
     assert inventory(cloud) == inventory_before
 
 
