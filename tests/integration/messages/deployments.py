@@ -263,11 +263,19 @@ def half_removed_knot_with_jobs(world: World) -> None:
 
 
 @AREA.case
-def clobber_while_another_session_clobbers(world: World) -> None:
+def clobber_while_another_session_makes_the_knot_anew(world: World) -> None:
     knot = ck.Knot(name="both-message", func=square, cloud=world.cloud)
+
+    def make_anew() -> None:
+        knot.clobber()
+        ck.Knot(name="both-message", func=square, cloud=world.cloud)
+
     # By name, the Pars is looked up after the jobs and revisions, and before the second look at the stack.
-    session = Meddled(world, "list_jobs", knot.clobber)
-    ck.Knot(name="both-message", cloud=session).clobber()
+    session = Meddled(world, "list_jobs", make_anew)
+    try:
+        ck.Knot(name="both-message", cloud=session).clobber()
+    finally:
+        ck.Knot(name="both-message", cloud=world.cloud).clobber()
 
 
 @AREA.case
