@@ -4,6 +4,8 @@ import json
 import os
 import re
 import signal
+import threading
+import weakref
 from pathlib import Path
 
 import pytest
@@ -77,6 +79,20 @@ def isolated_home(tmp_path_factory):
         patch.setenv("HOME", str(home))
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         yield home
+
+
+@pytest.fixture(autouse=True)
+def own_logs(caplog):
+    """Keep records of collectors from earlier tests out of `caplog`. Their maps may go on, and log at any moment."""
+    # Not their numbers: a new thread may have the number of one that has ended.
+    earlier = weakref.WeakSet(thread for thread in threading.enumerate() if thread.name.startswith("cloudknot-"))
+
+    def is_own(record):
+        return threading.current_thread() not in earlier
+
+    caplog.handler.addFilter(is_own)
+    yield
+    caplog.handler.removeFilter(is_own)
 
 
 @pytest.fixture(scope="session")

@@ -101,10 +101,12 @@ def test_stopped_build_ends_with_all_its_processes(run, tmp_path):
         until(lambda: (tmp_path / "started").exists(), 30)
         build.stop()
 
-    command = f"(sleep 1.5; touch {tmp_path}/survived) & touch {tmp_path}/started; sleep 100"
-    build, _ = run(buildspec(command), during=during)
+    lives = f"until [ -e {tmp_path}/ended ]; do sleep 0.05; done; touch {tmp_path}/survived"
+    build, _ = run(buildspec(f"({lives}) & touch {tmp_path}/started; sleep 100"), during=during)
     assert build["buildStatus"] == "STOPPED"
-    time.sleep(2)
+    (tmp_path / "ended").touch()
+    # A process that goes on would see the file meanwhile.
+    time.sleep(1)
     assert not (tmp_path / "survived").exists()
 
 

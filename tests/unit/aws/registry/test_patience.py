@@ -1,22 +1,49 @@
-"""When a transfer waits, and when it gives up."""
+"""When a transfer waits, and when it gives up. The clock is a fake."""
 
 import threading
-import time
 
 import pytest
 
-from cloudknot.aws.images.registry.patience import Patience, StoppedTransferError
+from cloudknot.aws.images.registry import patience as module
+from cloudknot.aws.images.registry.patience import FIRST_WAIT, Patience, StoppedTransferError
+from cloudknot.aws.sdk import interrupts
 from cloudknot.errors import CloudError
+from tests.helpers.waiting import LONG
 
 ERROR = CloudError("The registry does not answer. Start it.")
 
 
-def test_waits_grow_until_the_limit_is_reached():
-    patience = Patience(lambda: 0.8, threading.Event())
-    began = time.monotonic()
+class Clock:
+    """A clock that moves only during waits, and keeps their lengths."""
+
+    def __init__(self):
+        self.now, self.waits = 0.0, []
+
+    def monotonic(self):
+        return self.now
+
+    def wait(self, event, seconds):
+        self.waits.append(seconds)
+        self.now += seconds
+        return event.is_set()
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(interrupts, "wait_for_event", clock.wait)
+    return clock
+
+
+def test_waits_grow_until_the_limit_is_reached(clock):
+    patience = Patience(lambda: 20.0, threading.Event())
     with pytest.raises(CloudError, match="does not answer"):
         wait_often(patience)
-    assert 0.1 < time.monotonic() - began < 0.9
+    assert 3 < len(clock.waits) < 10
+    for number, seconds in enumerate(clock.waits):
+        assert FIRST_WAIT * 2**number / 2 <= seconds <= FIRST_WAIT * 2**number
+    assert clock.now <= 20
 
 
 def wait_often(patience):
@@ -24,29 +51,29 @@ def wait_often(patience):
         patience.wait(ERROR)
 
 
-def test_progress_and_time_with_moving_bytes_do_not_count():
+def test_progress_and_time_with_moving_bytes_do_not_count(clock):
     patience = Patience(lambda: 0.5, threading.Event())
-    time.sleep(0.5)
+    clock.now += 0.5
     patience.excuse(0.5)
     patience.wait(ERROR)
-    time.sleep(0.5)
+    clock.now += 0.5
     patience.progressed()
     patience.wait(ERROR)
-    time.sleep(0.5)
+    clock.now += 0.5
     with pytest.raises(CloudError):
         patience.wait(ERROR)
 
 
-def test_longer_wait_than_the_limit_ends_at_once():
-    began = time.monotonic()
+def test_longer_wait_than_the_limit_ends_at_once(clock):
     with pytest.raises(CloudError):
         Patience(lambda: 100, threading.Event()).wait(ERROR, after=3600)
-    assert time.monotonic() - began < 1
+    assert clock.waits == []
 
 
-def test_no_limit_is_one_attempt():
+def test_no_limit_is_one_attempt(clock):
     with pytest.raises(CloudError):
         Patience(lambda: 0, threading.Event()).wait(ERROR)
+    assert clock.waits == []
 
 
 @pytest.mark.parametrize("which", [0, 1])
@@ -60,9 +87,23 @@ def test_each_stop_ends_the_transfer(which):
 
 
 def test_stop_ends_a_wait():
-    stop = threading.Event()
-    threading.Timer(0.2, stop.set).start()
-    began = time.monotonic()
+    stop, waiting = threading.Event(), Waiting()
+    threading.Thread(target=waiting.end, args=(stop,)).start()
     with pytest.raises(StoppedTransferError):
-        Patience(lambda: 100, stop).wait(ERROR, after=30)
-    assert time.monotonic() - began < 5
+        Patience(waiting.limit, stop).wait(ERROR, after=10 * LONG)
+
+
+class Waiting:
+    """A limit that shows when it was asked for: just before the wait."""
+
+    def __init__(self):
+        self._asked = threading.Event()
+
+    def limit(self):
+        self._asked.set()
+        return 100 * LONG
+
+    def end(self, stop):
+        """Set ``stop`` once the limit was asked for."""
+        self._asked.wait(LONG)
+        stop.set()

@@ -20,7 +20,8 @@ class FakeJob:
     """A job in memory that is also its own `RunView`, cloud and run.
 
     `finish` stores packs as a worker does. `end` sets Batch's description of a child. ``over`` ends the job, and every
-    listing of packs raises ``silence``.
+    listing of packs raises ``silence``. ``looks`` counts the listings from the first element, and ``polls`` the
+    questions to Batch.
     """
 
     newest_round = newest_start = 0
@@ -37,7 +38,8 @@ class FakeJob:
         self.packs, self.ended, self.over = {}, {}, False
         self.silence, self.terminated = None, []
         self.polls = self.reads = 0
-        self.pages, self.page = 0, 1000
+        self.looks = self.pages = 0
+        self.page = 1000
 
     def finish(self, *indices):
         """Call the function for each element and store the outcome."""
@@ -54,6 +56,7 @@ class FakeJob:
         self.ended[child] = {"jobId": f"j:{child}", **job}
 
     def list_packs(self, element):
+        self.looks += element == 0
         if self.silence:
             raise self.silence
         first = self.first_pack_start(element)

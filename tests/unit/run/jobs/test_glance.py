@@ -3,8 +3,18 @@
 import threading
 from types import SimpleNamespace
 
+import pytest
+
 from cloudknot.run.jobs import glance
 from cloudknot.run.jobs.glance import Glance
+from tests.helpers.waiting import LONG, until
+
+
+@pytest.fixture(autouse=True)
+def slow_machine(monkeypatch):
+    """Let an answer take its time, and count for all of a test."""
+    monkeypatch.setattr(glance, "WAIT", LONG)
+    monkeypatch.setattr(glance, "FRESH", LONG)
 
 
 class FakeCloud:
@@ -40,12 +50,10 @@ def test_silent_cloud_is_asked_once_and_its_late_answer_is_used(monkeypatch):
     cloud, look = FakeCloud(), Glance()
     cloud.open.clear()
     assert [look.look(cloud, ["a"]) for _ in range(5)] == [{}] * 5
-    assert len(cloud.requests) == 1
+    until(lambda: cloud.requests)
     cloud.open.set()
-    for thread in threading.enumerate():
-        if thread is not threading.current_thread() and thread.daemon:
-            thread.join(10)
-    assert list(look.jobs) == ["a"]
+    assert list(until(lambda: look.jobs)) == ["a"]
+    assert len(cloud.requests) == 1
 
 
 def test_ended_embedded_cloud_and_error_give_no_answer():
