@@ -15,6 +15,7 @@ import os
 import select
 import socket
 import sys
+import weakref
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
@@ -363,10 +364,7 @@ class _Connections:
         self._url, self._connect, self._read_timeout = url, connect, read_timeout
         self._idle: list[S3Connection] = []
         self._process = os.getpid()
-
-    def __del__(self) -> None:
-        # Not a finalizer of weakref: at the end of a forked process, its search for others would copy shared pages.
-        _close(self._idle)
+        _close_with(self, self._idle)
 
     def adopt(self, connection: S3Connection) -> None:
         """Take a connection of the parent process. Its others stay with the parent."""
@@ -411,6 +409,22 @@ class _Connections:
     def close(self) -> None:
         """Close the idle connections."""
         _close(self._idle)
+
+
+def _close_with(pool: _Connections, idle: list[S3Connection]) -> None:
+    """Close the idle connections of a pool once it is no longer used."""
+
+    def close(reference: weakref.ReferenceType[_Connections]) -> None:
+        _POOLS.discard(reference)
+        _close(idle)
+
+    # Not `__del__`: in a cycle of references, the sockets may be finalized before their pool, and warn.
+    # Not `weakref.finalize`: at the end of a forked process, its search for others would copy shared pages.
+    _POOLS.add(weakref.ref(pool, close))
+
+
+_POOLS: set[weakref.ReferenceType[_Connections]] = set()
+"""References to all pools. They have to outlive the pools for their callbacks."""
 
 
 def _close(connections: list[S3Connection]) -> None:

@@ -1,8 +1,10 @@
 """Plain S3 requests leave unusual cases to boto3 and reuse connections. Pairs of local sockets stand in for these."""
 
+import gc
 import hashlib
 import os
 import socket
+import warnings
 from http.client import HTTPResponse
 
 import pytest
@@ -246,6 +248,21 @@ def test_pool_closes_surplus_connections_and_all_at_its_end(connections):
     assert sum(connection.sock is not None for connection in connections) == MAX_IDLE
     del pool
     assert not any(connection.sock for connection in connections)
+
+
+def test_pool_in_a_cycle_of_references_leaves_no_open_socket():
+    """The garbage collector may finalize the sockets first. They are older than the pool here."""
+    connection = Connection()
+    connection.connect()
+    pool = _Connections("http://server", Connections())
+    pool.put_back(connection)
+    pool.itself, server = pool, connection.server
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        del connection, pool
+        gc.collect()
+    assert server.fileno() == -1
+    assert [str(warning.message) for warning in caught if "unclosed" in str(warning.message)] == []
 
 
 def test_forked_process_uses_no_connection_of_its_parent(connections):
