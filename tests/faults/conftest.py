@@ -1,10 +1,13 @@
 """Fixtures for tests under faults: one embedded cloud, its knots, and switches that are off after each test."""
 
+import threading
+
 import pytest
 
 import cloudknot as ck
 from tests.faulty_cloud.cloud import FaultyCloud
 from tests.faulty_cloud.switches import FaultSwitches
+from tests.helpers.waiting import until
 
 
 @pytest.fixture(scope="session")
@@ -26,6 +29,22 @@ def knot_of(cloud):
         return knots[key]
 
     return make
+
+
+def collectors():
+    """Return the threads that collect results."""
+    return {thread for thread in threading.enumerate() if thread.name == "cloudknot-collector"}
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(request):
+    """Wait after each test until its jobs and collectors have ended: they would meet the faults of the next test."""
+    cloud = request.getfixturevalue("cloud") if "cloud" in request.fixturenames else None
+    earlier = collectors()
+    yield
+    until(lambda: collectors() <= earlier)
+    if cloud is not None:
+        until(FaultSwitches(cloud).is_idle)
 
 
 @pytest.fixture

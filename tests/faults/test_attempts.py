@@ -13,11 +13,37 @@ from cloudknot.worker.wire.keys import RUNS
 from tests.faulty_cloud.plan import Faults, Kill
 from tests.helpers.waiting import LONG, until
 
+CHUNK = 20
+"""Elements of a child job in which one attempt overtakes another."""
+
 
 def unique(seconds):
     """Return a value that no other attempt returns."""
     time.sleep(seconds)
     return os.environ["AWS_BATCH_JOB_ATTEMPT"], time.time_ns()
+
+
+def attempt_and_child():
+    """Return the numbers of this attempt and of its child job."""
+    return os.environ["AWS_BATCH_JOB_ATTEMPT"], os.environ.get("AWS_BATCH_JOB_ARRAY_INDEX", "0")
+
+
+def wait_for(path):
+    """Wait for a file, not much longer than the test would."""
+    deadline = time.monotonic() + LONG
+    while not os.path.exists(path) and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def overlapped(folder):
+    """Return a value that no other attempt returns. The first attempt goes on once the second one has begun."""
+    attempt, child = attempt_and_child()
+    second = os.path.join(folder, f"second-{child}")
+    if attempt == "2":
+        open(second, "w").close()
+    wait_for(second)
+    time.sleep(0.05)
+    return attempt, time.time_ns()
 
 
 def scale(x, factor=1):
@@ -31,17 +57,17 @@ def wait_for_end(job):
 
 @pytest.mark.parametrize(("count", "chunksize"), [(1, 1), (4, 1), (12, 6)])
 def test_later_session_reads_same_results_as_first_despite_overlapping_attempts(
-    cloud, knot_of, switches, count, chunksize
+    cloud, knot_of, switches, tmp_path, count, chunksize
 ):
     """Each attempt computes different results, so a later session could read other results than the future showed."""
-    # Batch gives up each first attempt just before its element ends.
-    with switches.on(Faults(kills=(Kill("host", after=0.3, overlap=True),))):
-        future = knot_of(unique).map([0.35] * count, chunksize=chunksize)
+    # Batch gives up each first attempt at its start, and both attempts compute the elements at the same time.
+    with switches.on(Faults(kills=(Kill("host", overlap=True),))):
+        future = knot_of(overlapped).map([str(tmp_path)] * count, chunksize=chunksize)
         first_results = future.result(LONG)
         assert switches.injected()["overlapping: host"] == -(-count // chunksize)
         wait_for_end(future.job)
     # Batch has forgotten the first attempts, but they still run. Wait until they have stored their results, too.
-    time.sleep(2.5)
+    until(switches.is_idle)
     later = ck.BatchJob(future.job.job_id, cloud=cloud).result(LONG)
     assert later == first_results
     packs = [location for page in future.job._view.list_packs(0) for location, _ in page]
@@ -128,18 +154,19 @@ def test_outage_of_s3_uses_up_no_retries(cloud, impatient, knot_of, switches, re
         "gathered by a function": lambda: own.reduce(total, retries=retries),
         "gathered by a knot": lambda: first.reduce(impatient(total), retries=retries),
     }[reading]
-    # Only requests of the worker fail, not those of the client while it submits. So many failures outlast the worker,
-    # which follows a plain request that failed by one of boto3, and needs several objects.
+    # Only requests of the worker fail, not those of the client while it submits.
     only = "/outputs/" if reading in ("another map", "gathered by a knot") else f"GET /{cloud.bucket}/{RUNS}/"
     if reading == "gathered by a function":
         # The client reads the manifest of the source, so only reads of the function may fail. The client writes it.
-        # A cut in the head would also spoil the answer to that, and the client would use the faults up.
-        faults = Faults(truncated=1, cut=0.5, only="/function", limit=24)
+        # A cut in the head would also spoil the answer to that.
+        faults = Faults(truncated=1, cut=0.5, only="/function")
     else:
-        faults = Faults(errors=1, services=("s3",), only=only, limit=24)
+        faults = Faults(errors=1, services=("s3",), only=only)
     with switches.on(faults):
         future = submit()
-        until(lambda: future.job.status in ("SUCCEEDED", "FAILED"))
+        # The outage lasts until Batch starts another attempt.
+        until(lambda: future.job.attempts)
+    until(lambda: future.job.status in ("SUCCEEDED", "FAILED"))
     codes = [attempt["container"]["exitCode"] for attempt in future.job.attempts]
     assert (codes[0], codes[-1], set(codes)) == (TRY_AGAIN, 0, {TRY_AGAIN, 0})
     assert future.result(LONG) == (5 if "gathered" in reading else [2, 3])
@@ -234,10 +261,15 @@ def test_forgotten_job_without_result_raises_result_missing_error(cloud, knot_of
     assert later.future()[1].result(LONG)[0] == "1"
 
 
-def slow_at_first(seconds):
-    """Return a value that no other attempt returns. The second attempt overtakes the first one."""
-    attempt = os.environ["AWS_BATCH_JOB_ATTEMPT"]
-    time.sleep(3 * seconds if attempt == "1" else seconds)
+def overtaken(folder, index):
+    """Return a value that no other attempt returns. The second of two attempts overtakes the first one in a chunk."""
+    attempt, child = attempt_and_child()
+    at_end = os.path.join(folder, f"at-end-{child}")
+    if attempt == "2" and index % CHUNK == CHUNK - 1:
+        open(at_end, "w").close()
+    if attempt == "1" and index % CHUNK == CHUNK // 2:
+        wait_for(at_end)
+    time.sleep(0.15 if attempt == "1" else 0.05)
     return attempt, time.time_ns()
 
 
@@ -246,17 +278,21 @@ def as_it_is(result):
 
 
 @pytest.mark.parametrize("moment", ["start", "stored"])
-def test_all_readers_have_same_results_despite_overlapping_attempts(cloud, knot_of, switches, moment):
+def test_all_readers_have_same_results_despite_overlapping_attempts(cloud, knot_of, switches, tmp_path, moment):
     """The waiting future, a later session, a map of the results and a reduce read 6 maps of 60 elements."""
-    knot, reader = knot_of(slow_at_first), knot_of(as_it_is)
+    knot, reader = knot_of(overtaken), knot_of(as_it_is)
+    folders = [tmp_path / str(number) for number in range(6)]
+    for folder in folders:
+        folder.mkdir()
     with switches.on(Faults(kills=(Kill("host", when=moment, after=0.3, overlap=True),))):
-        futures = [knot.map([0.05] * 60, chunksize=20) for _ in range(6)]
+        inputs = [[(str(folder), index) for index in range(3 * CHUNK)] for folder in folders]
+        futures = [knot.map(elements, starmap=True, chunksize=CHUNK) for elements in inputs]
         waiting = [future.result(LONG) for future in futures]
         assert switches.injected()["overlapping: host"] == 18
     dependent = [reader.map(future).result(LONG) for future in futures]
     reduced = [future.reduce(list).result(LONG) for future in futures]
     # The processes of the lost hosts still run. Wait until they have stored their results, too.
-    time.sleep(2)
+    until(switches.is_idle)
     jobs = {job.job_id: job for job in ck.Knot(name=knot.name, cloud=cloud).jobs}
     later = [jobs[future.job.job_id].result(LONG) for future in futures]
     winners = {attempt for results in later for attempt, _ in results}
@@ -264,17 +300,18 @@ def test_all_readers_have_same_results_despite_overlapping_attempts(cloud, knot_
     assert waiting == later == dependent == reduced
 
 
-def unique_after(flag, seconds):
-    """Return a value that no other process returns. Processes that start before the flag exists are slow."""
-    time.sleep(0 if os.path.exists(flag) else seconds)
+def unique_after(flag, late):
+    """Return a value that no other process returns. Processes that start before the flag exists wait for a file."""
+    if not os.path.exists(flag):
+        wait_for(late)
     return os.getpid(), time.time_ns()
 
 
 def test_retry_of_lost_elements_closes_their_gaps(cloud, knot_of, switches, tmp_path):
-    flag, stored = tmp_path / "flag", cloud.storage
+    flag, late, stored = tmp_path / "flag", tmp_path / "late", cloud.storage
     knot, reader = knot_of(unique_after), knot_of(as_it_is)
     with switches.on(Faults(kills=(Kill("host", after=0.05, overlap=True, attempts=10),))):
-        future = knot.map([(str(flag), 12)] * 2, starmap=True, chunksize=2)
+        future = knot.map([(str(flag), str(late))] * 2, starmap=True, chunksize=2)
         assert isinstance(future.exception(LONG), ck.HostLostError)
         assert switches.injected()["overlapping: host"] == 10
     flag.touch()
@@ -282,7 +319,8 @@ def test_retry_of_lost_elements_closes_their_gaps(cloud, knot_of, switches, tmp_
     results = retried.result(LONG)
     keys = list(stored.keys(future.job.keys.outputs))
     # The ten processes still run. Wait until they have ended.
-    time.sleep(14)
+    late.touch()
+    until(switches.is_idle)
     assert list(stored.keys(future.job.keys.outputs)) == keys
     assert ck.BatchJob(future.job.job_id, cloud=cloud).result(LONG) == results
     assert reader.map(retried).result(LONG) == results

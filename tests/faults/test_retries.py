@@ -19,9 +19,10 @@ def always_raises(x):
     raise RuntimeError(f"attempt {attempt_number()}")
 
 
-def raises_at_first(x, seconds):
-    """Raise in attempt 1 + x: the first attempt that runs to its end when the x attempts before it are lost."""
-    time.sleep(seconds)
+def raises_at_first(x):
+    """Raise in attempt 1 + x: the first attempt that runs to its end. The x attempts before it wait for their loss."""
+    if attempt_number() <= x:
+        time.sleep(LONG)
     if attempt_number() == 1 + x:
         raise RuntimeError(f"attempt {attempt_number()}")
     return attempt_number()
@@ -69,7 +70,7 @@ def test_exception_uses_up_all_retries(knot_of, retries):
 def test_attempts_lost_by_aws_use_up_no_retries(knot_of, switches, how):
     """AWS takes three attempts. The first of the user's two raises, and the second returns."""
     with switches.on(Faults(kills=(Kill(how, attempts=3, after=0.1),))):
-        future = knot_of(raises_at_first).map([(3, 1)], starmap=True, retries=2)
+        future = knot_of(raises_at_first).map([3], retries=2)
         assert future.result(LONG) == [5]
         assert len(until(lambda: len(future.job.attempts) == 5 and future.job.attempts)) == 5
     assert count_failure_marks(future) == 1
@@ -77,7 +78,7 @@ def test_attempts_lost_by_aws_use_up_no_retries(knot_of, switches, how):
 
 def test_exception_after_lost_host_ends_job_without_retries(knot_of, switches):
     with switches.on(Faults(kills=(Kill("host", attempts=1, after=0.1),))):
-        future = knot_of(raises_at_first).map([(1, 1)], starmap=True)
+        future = knot_of(raises_at_first).map([1])
         with pytest.raises(RuntimeError, match="attempt 2"):
             future.result(LONG)
 
@@ -92,7 +93,7 @@ def test_killed_process_uses_up_retries(knot_of):
 def test_crashed_process_is_repeated_with_retries(knot_of):
     future = knot_of(dies_at_first).map([1, 2], retries=2)
     assert future.result(LONG) == [2, 2]
-    assert any("Signal 11 (" in line for line in until(lambda: list(future.job.logs(0))))
+    until(lambda: any("Signal 11 (" in line for line in future.job.logs(0)))
 
 
 def test_terminated_job_starts_no_further_attempt(knot_of):

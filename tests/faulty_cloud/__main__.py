@@ -59,7 +59,8 @@ class FaultyServer(Server):
         return answer
 
     def routes(self) -> Mapping[str, WSGIApplication]:
-        route = FaultRoute(self._injector, self._faulty_runner, self._batch.forget, self._ownerless)
+        batch, runner = self._batch, self._faulty_runner
+        route = FaultRoute(self._injector, runner, batch.forget, self._ownerless, lambda: batch.live)
         return {**super().routes(), FAULTS_PATH: route}
 
     def _stored(self, path: str) -> bytes:

@@ -45,6 +45,7 @@ class FaultyRunner:
         self._runner, self._injector, self._read = runner, injector, read
         self._lock = threading.Lock()
         self._tasks: dict[str, _Watched] = {}
+        self._overlapping: set[str] = set()
         injector.on_stored = self._on_stored
 
     def start(self, task: Task, report: Report) -> None:
@@ -92,10 +93,18 @@ class FaultyRunner:
             refuse(problem=f"The job {job_id!r} has no running attempt.", fix="Kill it while its status is RUNNING.")
         self._end(running[-1], fault)
 
+    @property
+    def running(self) -> int:
+        """The number of tasks with processes, also of those that have ended as far as Batch knows."""
+        with self._lock:
+            return len(self._tasks) + len(self._overlapping)
+
     def _on_event(self, event: Event) -> None:
         """Forward an event to Batch, and kill an attempt at its start if that is its fault."""
         with self._lock:
             watched = self._tasks.get(event.task_id)
+            if isinstance(event, Exited):
+                self._overlapping.discard(event.task_id)
         if watched is None:
             return
         # An overlapping attempt is no longer in the table, so its events end above.
@@ -133,6 +142,7 @@ class FaultyRunner:
             # Later events of the overlapping process must not reach Batch, which has started the next attempt.
             if kill.overlap:
                 del self._tasks[task.id]
+                self._overlapping.add(task.id)
         self._injector.count(f"overlapping: {kill.how}" if kill.overlap else f"killed: {kill.how}")
         if kill.overlap:
             watched.report(_exited(task, kill.ending))

@@ -29,6 +29,8 @@ class FaultRoute:
         Removes a job from Batch, by its id.
     ownerless : mapping
         The numbers of requests to S3 that named no owner, by operation.
+    live : callable
+        Returns whether Batch has jobs that have not ended.
     """
 
     def __init__(
@@ -37,9 +39,10 @@ class FaultRoute:
         runner: FaultyRunner,
         forget: Callable[[str], None],
         ownerless: Mapping[str, int],
+        live: Callable[[], bool],
     ) -> None:
         self._injector, self._runner, self._forget = injector, runner, forget
-        self._ownerless = ownerless
+        self._ownerless, self._live = ownerless, live
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         try:
@@ -70,4 +73,5 @@ class FaultRoute:
                 self._injector.count("forgotten")
         except (CloudknotInputError, TypeError, KeyError, ValueError) as error:
             raise ClientException(f"The request for faults is not valid: {error}") from error
-        return {"injected": self._injector.counts(), "ownerless": dict(self._ownerless)}
+        work = {"jobs": int(self._live()), "tasks": self._runner.running}
+        return {"injected": self._injector.counts(), "ownerless": dict(self._ownerless), "work": work}

@@ -63,6 +63,10 @@ class FaultSwitches:
         """Return the numbers of requests to S3 that did not name the expected owner of the bucket, by operation."""
         return dict(self._ask({})["ownerless"])
 
+    def is_idle(self) -> bool:
+        """Return whether no job is left, and no process of an attempt, even if Batch believes it gone."""
+        return not any(self._ask({})["work"].values())
+
     def kill(self, job_id: str, how: str = "host") -> None:
         """Kill the running attempt of a job or child job. ``how`` is that of `Kill`."""
         self._ask({"kill": {"job": job_id, "how": Kill(how).how}})

@@ -92,7 +92,8 @@ def test_job_ends_with_cause_in_its_log(cloud, knot_of, switches, retries):
         assert switches.injected()["bugs"] <= 3 * (2 + REPEATED_BUGS) * retries
     with pytest.raises(ck.CloudknotError) as caught:
         future.result(LONG)
-    assert "because of a bug in it: KeyError" in str(caught.value) + "".join(future.job.logs())
+    text = "because of a bug in it: KeyError"
+    assert text in str(caught.value) or until(lambda: text in "".join(future.job.logs()))
 
 
 # Takes the half minute for which a session waits for a cloud that fails.

@@ -247,18 +247,28 @@ def test_docker_timeout_comes_after_result_is_stored(knot_of, switches):
     assert job["attempts"][0]["container"]["reason"].startswith("DockerTimeoutError")
 
 
+def long_at_first(is_long):
+    """Return the number of the attempt. The first one of a long element ends only by a kill."""
+    attempt = os.environ["AWS_BATCH_JOB_ATTEMPT"]
+    if is_long and attempt == "1":
+        time.sleep(LONG)
+    return attempt
+
+
 def test_running_child_is_killed_on_request_and_ended_child_is_not(knot_of, switches):
-    future = knot_of(attempt_number).map([1.5, 0])
+    future = knot_of(long_at_first).map([True, False])
     until(lambda: future.job._view.describe([0])[0]["status"] == "RUNNING")
     switches.kill(f"{future.job.job_id}:0", "host")
     assert future.result(LONG) == ["2", "1"]
+    # The result is there before the attempt has ended.
+    described(future)
     with pytest.raises(ck.CloudError, match=r" refuses .* Pass the id of a running job or child job to kill\(\)\.$"):
         switches.kill(f"{future.job.job_id}:0")
 
 
 def test_child_is_killed_once_it_has_stored_pack(knot_of, switches):
     with switches.on(Faults(kills=(Kill("host", when="stored"),))):
-        future = knot_of(attempt_number).map([0, 2], chunksize=2)
+        future = knot_of(long_at_first).map([False, True], chunksize=2)
         assert future.result(LONG) == ["1", "2"]
 
 
