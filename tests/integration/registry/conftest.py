@@ -13,9 +13,9 @@ from tests.docker import machine as find_machine
 from tests.integration.registry.server import PASSWORD, USER, RegistryServer
 
 
-def client(address, *, username="", password="", timeout=5.0, patience=10.0, **options):
-    """Return a client that fails sooner than usual."""
-    return Registry(RegistryLogin(address, username, password), timeout=timeout, patience=patience, **options)
+def client(address, *, username="", password="", **options):
+    """Return a client of a registry."""
+    return Registry(RegistryLogin(address, username, password), **options)
 
 
 def blob_of(content):

@@ -69,6 +69,8 @@ class RegistryServer:
         ``""``, ``"Basic"`` or ``"Bearer"``: how it demands the login of `USER`.
     keep : bool
         Whether it keeps the content of blobs, or their digests only.
+    tls : SSLContext, optional
+        Its certificate. Without one, it does not encrypt.
 
     Attributes
     ----------
@@ -81,7 +83,7 @@ class RegistryServer:
         Requests until a token has expired.
     """
 
-    def __init__(self, kind="plain", login="", keep=True):
+    def __init__(self, kind="plain", login="", keep=True, tls=None):
         self.kind, self.login, self.keep = kind, login, keep
         self.lock, self.ended = threading.RLock(), threading.Event()
         self.blobs, self.manifests, self.uploads, self.broken = {}, {}, {}, set()
@@ -90,6 +92,8 @@ class RegistryServer:
         self.least_chunk = ""
         handler = type("Handler", (_Handler,), {"registry": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         # A client that refuses the certificate breaks the connection.
         self._server.handle_error = lambda request, address: None
         self._server.daemon_threads, self._server.block_on_close = True, False
@@ -106,10 +110,6 @@ class RegistryServer:
     @property
     def address(self):
         return f"127.0.0.1:{self._server.server_port}"
-
-    def wrap(self, context):
-        """Speak TLS from now on."""
-        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
 
     def add(self, repository, content):
         """Store a blob and return its digest."""

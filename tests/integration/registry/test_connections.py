@@ -32,7 +32,7 @@ def no_settings(monkeypatch):
 
 @pytest.fixture
 def connections():
-    connections = Connections(5)
+    connections = Connections(60)
     yield connections
     connections.close()
 
@@ -67,10 +67,9 @@ def certificate(tmp_path_factory):
 @pytest.fixture
 def encrypted(certificate):
     """Yield a registry that speaks TLS."""
-    with RegistryServer() as server:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate)
-        server.wrap(context)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    with RegistryServer(tls=context) as server:
         yield server
 
 
@@ -88,7 +87,7 @@ class Tunnel(BaseHTTPRequestHandler):
         self.end_headers()
         with socket.create_connection(self.target) as server, contextlib.suppress(ConnectionError):
             pair = {self.connection: server, server: self.connection}
-            while ready := select.select(list(pair), [], [], 5)[0]:
+            while ready := select.select(list(pair), [], [], 60)[0]:
                 data = ready[0].recv(65536)
                 if not data:
                     return

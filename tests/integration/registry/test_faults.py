@@ -36,7 +36,7 @@ def short_waits(monkeypatch):
 
 @given(kind=st.sampled_from(["plain", "ecr", "forgetful"]), faults=FAULTS)
 def test_upload_survives_any_few_failures(short_waits, kind, faults):
-    with RegistryServer(kind) as server, client(server.address, chunk=CHUNK, patience=20) as registry:
+    with RegistryServer(kind) as server, client(server.address, chunk=CHUNK) as registry:
         server.faults += faults
         sent = []
         registry.push_blob("x", BLOB, sent.append)
@@ -50,8 +50,8 @@ def test_copy_survives_any_few_failures(short_waits, source_faults, faults):
     with (
         RegistryServer() as source_server,
         RegistryServer() as server,
-        client(source_server.address, patience=20) as source,
-        client(server.address, chunk=CHUNK, patience=20) as registry,
+        client(source_server.address) as source,
+        client(server.address, chunk=CHUNK) as registry,
     ):
         source_server.add("base", CONTENT)
         source_server.faults += source_faults
@@ -62,7 +62,7 @@ def test_copy_survives_any_few_failures(short_waits, source_faults, faults):
 
 @given(faults=FAULTS, pieces=st.lists(st.integers(1, 2 * CHUNK), max_size=5))
 def test_download_survives_any_few_failures(short_waits, faults, pieces):
-    with RegistryServer() as server, client(server.address, patience=20) as registry:
+    with RegistryServer() as server, client(server.address) as registry:
         server.add("x", CONTENT)
         server.faults += faults
         target = io.BytesIO()

@@ -39,7 +39,7 @@ def test_upload_survives_a_cut_connection(machine, real, relay, after):
     registry, repository = real
     with through(machine, relay) as cut_off:
         relay.hold_after(after)
-        breaker = threading.Thread(target=lambda: (relay.held.wait(30), relay.cut(b"nothing"), relay.mend()))
+        breaker = threading.Thread(target=lambda: (relay.held.wait(60), relay.cut(b"nothing"), relay.mend()))
         breaker.start()
         assert cut_off.push_blob(repository, BLOB)
         breaker.join()
@@ -71,7 +71,7 @@ def test_download_survives_a_cut_connection(machine, real, relay):
 def test_two_sessions_push_at_once(machine, real, relay):
     registry, repository = real
     barrier = threading.Barrier(2)
-    blob = Blob(BLOB.digest, BLOB.size, lambda: (barrier.wait(10), io.BytesIO(CONTENT))[1])
+    blob = Blob(BLOB.digest, BLOB.size, lambda: (barrier.wait(60), io.BytesIO(CONTENT))[1])
     done = []
     with through(machine, relay) as one, through(machine, relay) as two:
         threads = [threading.Thread(target=lambda r=r: done.append(r.push_blob(repository, blob))) for r in (one, two)]
@@ -117,7 +117,7 @@ def push_image(registry, repository):
 
 
 def run(*command):
-    return subprocess.run(command, capture_output=True, check=True, timeout=60).stdout
+    return subprocess.run(command, capture_output=True, check=True, timeout=120).stdout
 
 
 @pytest.mark.skipif(not (shutil.which("skopeo") and shutil.which("umoci")), reason="needs skopeo and umoci")

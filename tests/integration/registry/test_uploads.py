@@ -13,7 +13,7 @@ import cloudknot as ck
 from cloudknot.aws.images.registry.client import Blob
 from cloudknot.aws.images.registry.manifests import OCI_MANIFEST, digest_of
 from cloudknot.aws.images.registry.patience import StoppedTransferError
-from tests.helpers.waiting import until
+from tests.helpers.waiting import LONG, until
 from tests.integration.registry.conftest import blob_of, client
 from tests.integration.registry.server import Fault
 
@@ -162,7 +162,7 @@ def test_upload_that_makes_no_progress_ends_with_an_error(start, method, fault):
     with pytest.raises(ck.CloudError, match=r"\. (Start|Try again|Wait)") as caught:
         registry.push_blob("x", BLOB)
     assert server.address in str(caught.value)
-    assert time.monotonic() - began < 6
+    assert time.monotonic() - began < LONG
     assert ("x", BLOB.digest) not in server.blobs
 
 
@@ -197,7 +197,7 @@ def test_two_sessions_upload_the_same_blob_at_once(start):
 
     def opened():
         # Both have seen that the blob is missing before one of them sends it.
-        barrier.wait(10)
+        barrier.wait(LONG)
         return io.BytesIO(CONTENT)
 
     blob = Blob(BLOB.digest, BLOB.size, opened)
@@ -209,7 +209,7 @@ def test_two_sessions_upload_the_same_blob_at_once(start):
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(30)
+            thread.join(LONG)
     assert results == [True, True]
     assert server.blobs["x", BLOB.digest] == CONTENT
 
@@ -224,10 +224,10 @@ def test_several_blobs_are_sent_at_once_and_the_first_error_stops_the_others(sta
     server.faults.append(Fault("PATCH", "/y/", status=400, times=1000, body=b'{"errors":[{"code":"DENIED"}]}'))
     slow = [Fault("HEAD", blob.digest, status=403, times=1) for blob in blobs[:1]]
     server.faults += slow
-    began = time.monotonic()
     with pytest.raises(ck.CloudError):
         registry.push_blobs("y", blobs)
-    assert time.monotonic() - began < 5
+    # Each blob is begun anew a few times at most.
+    assert server.count("PATCH", "/y/") < 6 * 8
 
 
 def test_manifest_is_stored_and_its_digest_checked(start):
@@ -268,16 +268,22 @@ def test_immutable_tag_that_has_the_image_already_is_no_error(start):
 
 @pytest.mark.parametrize("method", ["PATCH", "PUT"])
 def test_interrupt_ends_all_uploads_at_once(start, method):
-    server, registry = start(timeout=60, chunk=CHUNK)
+    server, registry = start(timeout=2 * LONG, chunk=CHUNK)
     blobs = [blob_of(os.urandom(2 * CHUNK)) for _ in range(3)]
     # The registry stops to answer.
-    server.faults.append(Fault(method, times=100, wait=60))
-    interrupt = (threading.main_thread().ident, signal.SIGINT)
-    threading.Timer(1.0, signal.pthread_kill, interrupt).start()
+    server.faults.append(Fault(method, times=100, wait=2 * LONG))
+
+    def interrupt():
+        until(lambda: server.count(method))
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    person = threading.Thread(target=interrupt)
     began = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        person.start()
         registry.push_blobs("x", blobs)
-    assert time.monotonic() - began < 10
+    person.join()
+    assert time.monotonic() - began < LONG
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("cloudknot-blob")]
     server.faults.clear()
     registry.push_blobs("x", blobs)
@@ -286,7 +292,7 @@ def test_interrupt_ends_all_uploads_at_once(start, method):
 
 def test_error_in_the_caller_ends_transfers_in_other_threads(start):
     server, _ = start()
-    server.faults.append(Fault("PATCH", times=100, wait=60))
+    server.faults.append(Fault("PATCH", times=100, wait=2 * LONG))
     ends = []
 
     def push(registry):
@@ -294,10 +300,10 @@ def test_error_in_the_caller_ends_transfers_in_other_threads(start):
             registry.push_blob("x", BLOB)
         ends.append(time.monotonic())
 
-    with pytest.raises(ZeroDivisionError), client(server.address, timeout=60, chunk=CHUNK) as registry:  # noqa: PT012
+    with pytest.raises(ZeroDivisionError), client(server.address, timeout=2 * LONG, chunk=CHUNK) as registry:  # noqa: PT012
         thread = threading.Thread(target=push, args=(registry,))
         thread.start()
         until(lambda: server.count("PATCH"))
         raise ZeroDivisionError
-    thread.join(10)
+    thread.join(LONG)
     assert len(ends) == 1

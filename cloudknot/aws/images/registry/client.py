@@ -9,7 +9,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
@@ -25,6 +25,8 @@ from cloudknot.aws.images.registry.upload import CHUNK, Blob, BlobUpload, Progre
 from cloudknot.aws.sdk import interrupts
 from cloudknot.errors import ImageError
 
+ABORT_PAUSE = 0.1
+"""Seconds for the transfers of a call to end, before their connections are broken again."""
 TIMEOUT = 60.0
 """Seconds without an answer until a request has failed."""
 PATIENCE = 120.0
@@ -322,17 +324,20 @@ class Registry:
 
 def _at_once(jobs: Sequence[Callable[[threading.Event], object]], *sessions: RegistrySession) -> None:
     """Run jobs in a few threads. The first error, or an interrupt, stops the others, and is raised."""
-    stop, ended = threading.Event(), False
+    stop = threading.Event()
     with ThreadPoolExecutor(AT_ONCE, "cloudknot-blob") as pool:
         futures = [pool.submit(job, stop) for job in jobs]
         try:
-            ended = interrupts.wait_for_first_error(futures)
+            interrupts.wait_for_first_error(futures)
         finally:
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
-            # A thread may wait for minutes for the answer of a registry.
-            for session in () if ended else sessions:
-                session.abort()
+            # A thread may wait for minutes for the answer of a registry. It may also be about to send a request, on a
+            # connection that is not open yet, so the connections are broken until all threads have ended.
+            while running := [future for future in futures if not future.done()]:
+                for session in sessions:
+                    session.abort()
+                wait(running, ABORT_PAUSE)
     errors = [future.exception() for future in futures if not future.cancelled()]
     for error in errors:
         if error is not None and not isinstance(error, StoppedTransferError):

@@ -48,7 +48,7 @@ class Connections:
         self._timeout = timeout
         self._managers: dict[str, PoolManager] = {}
         self._live: weakref.WeakSet[HTTPConnection] = weakref.WeakSet()
-        self._lock = threading.Lock()
+        self._lock, self._stopped = threading.Lock(), False
 
     def open(
         self,
@@ -87,13 +87,20 @@ class Connections:
         with self._lock:
             live = list(self._live)
         for connection in live:
-            with contextlib.suppress(OSError):
-                if connection.sock is not None:
-                    connection.sock.shutdown(socket.SHUT_RDWR)
+            _break(connection)
+
+    def stop(self) -> None:
+        """Break all connections, and from now on each new one."""
+        with self._lock:
+            self._stopped = True
+        self.abort()
 
     def _note(self, connection: HTTPConnection) -> None:
         with self._lock:
             self._live.add(connection)
+            stopped = self._stopped
+        if stopped:
+            _break(connection)
 
     def _manager(self, proxy: str) -> PoolManager:
         import urllib3
@@ -114,6 +121,13 @@ class Connections:
             manager.pool_classes_by_scheme = _pools(self._note)
             self._managers.setdefault(proxy, manager)
         return self._managers[proxy]
+
+
+def _break(connection: HTTPConnection) -> None:
+    """Break a connection, so that the thread that uses it fails at once."""
+    with contextlib.suppress(OSError):
+        if connection.sock is not None:
+            connection.sock.shutdown(socket.SHUT_RDWR)
 
 
 def _pools(note: Callable[[HTTPConnection], None]) -> dict[str, Any]:

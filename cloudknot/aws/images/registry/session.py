@@ -73,7 +73,7 @@ class RegistrySession:
     def stop(self) -> None:
         """Break all connections, and have every transfer in another thread end with `StoppedTransferError`."""
         self._stopped.set()
-        self.abort()
+        self._connections.stop()
 
     def abort(self) -> None:
         """Break all connections, so that threads that wait for the registry fail at once."""
