@@ -2,14 +2,18 @@
 
 import contextlib
 
+from cloudknot.aws import batch
 from cloudknot.errors import ResourceDoesNotExistException
-
-LIVE = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING")
 
 
 def inventory(cloud):
     """Return the present names of each kind of resource."""
     return {kind: sorted(names(cloud)) for kind, names in KINDS.items()}
+
+
+def lasting(cloud):
+    """Return the inventory of a shared cloud without jobs and objects: jobs of earlier tests may still be ending."""
+    return {kind: names for kind, names in inventory(cloud).items() if kind not in ("live jobs", "objects")}
 
 
 def _names(service, operation, rows, name, **arguments):
@@ -54,9 +58,8 @@ def _images(cloud):
 
 def _live_jobs(cloud):
     for queue in _names("batch", "describe_job_queues", "jobQueues", "jobQueueArn")(cloud):
-        for status in LIVE:
-            for page in cloud.pages("batch", "list_jobs", jobQueue=queue, jobStatus=status):
-                yield from (job["jobId"] for job in page["jobSummaryList"])
+        # None for a queue that was deleted since. A job that changes its state meanwhile may be listed twice.
+        yield from {job["jobId"] for job in batch.live_jobs(cloud, queue)}
 
 
 def _buckets(cloud):

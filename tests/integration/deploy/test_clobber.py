@@ -12,6 +12,7 @@ from cloudknot.aws.images.codebuild import CONTEXTS
 from cloudknot.cli.main import main
 from cloudknot.deploy.account.clobber import Extras, clobber_knot
 from cloudknot.deploy.account.resources import find_resources
+from cloudknot.deploy.cloudformation.stack import Stack
 from cloudknot.deploy.codebuild.project import make_project
 from cloudknot.deploy.iam import BATCH, linked_role
 from cloudknot.deploy.inventory import BUILDS
@@ -37,14 +38,14 @@ def settled_inventory(cloud, inventory_before):
     """Return the inventory, once the child jobs of terminated jobs have ended."""
     # The caller's assertion shows the difference.
     with contextlib.suppress(AssertionError):
-        until(lambda: inventory(cloud) == inventory_before, 20, pause=0.3)
+        until(lambda: inventory(cloud) == inventory_before, pause=0.3)
     return inventory(cloud)
 
 
 def delete_stack(cloud, knot):
     """Delete the stack of a knot by hand, and wait for its end: the job queue goes before the rest."""
     cloud.call("cloudformation", "delete_stack", StackName=knot.stack_id)
-    until(lambda: knot.stack_id.split("/")[1] not in inventory(cloud)["stacks"])
+    until(lambda: Stack(cloud, knot.stack_id.split("/")[1]).state(knot.stack_id) is None)
 
 
 CHOICES = {

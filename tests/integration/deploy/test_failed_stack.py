@@ -12,6 +12,13 @@ from tests.helpers.inventory import inventory
 from tests.helpers.paths import ROOT
 
 
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory):
+    """Yield a cloud of this module alone: jobs of other tests would change the inventory."""
+    with ck.LocalCloud(tmp_path_factory.mktemp("failed"), vcpus=2, quota=1000) as cloud:
+        yield cloud
+
+
 @pytest.fixture
 def pars(cloud, inventory_before):
     """Yield a Pars. At the end, check that the test left nothing but images."""

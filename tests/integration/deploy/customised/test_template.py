@@ -12,7 +12,7 @@ from cloudknot.deploy.cloudformation.stack import Stack
 from cloudknot.deploy.inventory import stack_name
 from tests.helpers.counting import CountingCloud
 from tests.helpers.functions import cube, square
-from tests.helpers.inventory import inventory
+from tests.helpers.inventory import lasting
 
 STATEMENT = """              # A map of maps reads"""
 EDITS = (
@@ -187,10 +187,10 @@ class TestPars:
     ],
 )
 def test_template_that_cloud_refuses_creates_nothing(cloud, edited, edit, reason):
-    before = inventory(cloud)
+    before = lasting(cloud)
     with pytest.raises(ck.errors.CloudknotInputError, match=reason):
         ck.Knot("refused", func=square, template=edited("knot", edit), cloud=cloud)
-    assert inventory(cloud) == before
+    assert lasting(cloud) == before
 
 
 class TestCommand:
