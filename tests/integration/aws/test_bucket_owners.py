@@ -149,9 +149,9 @@ def test_knot_works_in_bucket_of_named_owner(cloud, begin_session):
     # A session without these settings finds the owner in the stack of the knot, in its revisions or in the job.
     other_session = begin_session()
     again = ck.Knot(name="shared-bucket", cloud=other_session)
-    assert [job.result(60) for job in again.jobs] == [[1, 2], [1, 2]]
+    assert [job.result(120) for job in again.jobs] == [[1, 2], [1, 2]]
     assert again.map([-3]).result(120) == [3]
-    assert ck.BatchJob(future.job.job_id, cloud=begin_session()).result(60) == [1, 2]
+    assert ck.BatchJob(future.job.job_id, cloud=begin_session()).result(120) == [1, 2]
     again.clobber(clobber_results=True)
     assert contents(cloud, bucket) == {}
 
@@ -176,7 +176,7 @@ class TestTakenOver:
 
     def test_later_session_does_not_read_results(self, job, begin_session, trap):
         with pytest.raises(ck.PermissionDeniedError, match="Or another AWS account owns the bucket"):
-            ck.BatchJob(job.job_id, cloud=begin_session()).result(60)
+            ck.BatchJob(job.job_id, cloud=begin_session()).result(120)
         assert not trap.exists()
 
     def test_job_does_not_read_inputs(self, cloud, job, trap):
@@ -191,7 +191,7 @@ class TestTakenOver:
             jobDefinition=description["jobDefinition"],
             containerOverrides=container,
         )["jobId"]
-        ended = until(lambda: self._ended(cloud, again), 60)
+        ended = until(lambda: self._ended(cloud, again))
         assert ended["status"] == "FAILED"
         assert contents(cloud, job.keys.bucket) == before
         assert not trap.exists()

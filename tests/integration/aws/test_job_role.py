@@ -15,6 +15,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 import cloudknot as ck
+from tests.helpers.waiting import LONG
 
 
 def credentials_of_this_job(_):
@@ -143,7 +144,7 @@ class TestEndpoint:
     def get(self, uri, **headers):
         """Return the status and the body of a GET request."""
         parts = urlsplit(uri)
-        connection = HTTPConnection(parts.netloc, timeout=10)
+        connection = HTTPConnection(parts.netloc, timeout=LONG)
         connection.request("GET", parts.path, headers=headers)
         answer = connection.getresponse()
         body = answer.read().decode()

@@ -4,6 +4,7 @@ Real boto3 clients call a fake server that refuses every request in the format o
 """
 
 import contextlib
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -165,12 +166,12 @@ def test_error_for_misspelt_region_lists_near_matches():
 
 
 def test_error_without_network_advises_to_check_network():
-    # Nothing listens at the address of a server that has ended.
-    with refusing_server("sts", 500, "X", "") as endpoint:
-        pass
-    door = Door({"region_name": "us-east-1", **KEYS}, endpoint, isolated=True)
-    with pytest.raises(ck.CloudError, match=r"sts:get_caller_identity got no answer.*Check the network"):
-        door.call("sts", "get_caller_identity")
+    # A socket that does not listen refuses connections, and keeps its port from other programs.
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        door = Door({"region_name": "us-east-1", **KEYS}, f"http://127.0.0.1:{silent.getsockname()[1]}", isolated=True)
+        with pytest.raises(ck.CloudError, match=r"sts:get_caller_identity got no answer.*Check the network"):
+            door.call("sts", "get_caller_identity")
 
 
 KEY_LINES = "aws_access_key_id = AKIAEXAMPLE\naws_secret_access_key = x\n"
