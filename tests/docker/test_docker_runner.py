@@ -254,8 +254,9 @@ def own_cloud(machine, login, tmp_path):
 def running_container(engine, cloud, image):
     """Submit a long job, wait until it runs, and return the id of its container."""
     job_id = submit(batch_of(cloud), image, "sleep", "600")
-    until(lambda: describe(cloud.client("batch"), job_id)["status"] == "RUNNING")
-    (container,) = containers(engine, cloud)
+    (container,) = until(
+        lambda: describe(cloud.client("batch"), job_id)["status"] == "RUNNING" and containers(engine, cloud)
+    )
     return container["Id"]
 
 

@@ -357,7 +357,7 @@ def reduction_with_other_requirements(world: World) -> object:
 
 @AREA.case
 def calls_on_running_job(world: World) -> list[BaseException]:
-    future = knot_of(world, nap).map([60.0])
+    future = knot_of(world, nap).map([600.0])
     calls = (lambda: future.result(0.01), lambda: future[0].result(0.01), future.retry_failed)
     try:
         return [error_of(call) for call in calls]

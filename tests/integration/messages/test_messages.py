@@ -86,6 +86,7 @@ def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Catalogue]:
         yield Catalogue(list(dict.fromkeys(messages)), [site for site in wanted if not watch.reached(site)])
 
 
+@pytest.mark.timeout(1200)
 def test_every_message_is_made_and_has_problem_and_fix_in_plain_english(catalogue: Catalogue) -> None:
     """List all messages (shown by ``pytest -s``), and check the rules for each.
 

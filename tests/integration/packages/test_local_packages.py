@@ -77,7 +77,7 @@ class Environment:
             env={**_environment(), "XDG_CACHE_HOME": str(self.folder / "cache"), **variables},
             capture_output=True,
             text=True,
-            timeout=280,
+            timeout=600,
             check=False,
         )
         assert run.returncode == 0, run.stderr[-3000:]
@@ -91,7 +91,7 @@ def _environment() -> dict[str, str]:
 
 def _uv(*arguments: str) -> None:
     command = [uv.find(), *arguments]
-    subprocess.run(command, check=True, timeout=280, capture_output=True, env=_environment())
+    subprocess.run(command, check=True, timeout=600, capture_output=True, env=_environment())
 
 
 @pytest.fixture
@@ -112,6 +112,7 @@ def strangers(tmp_path):
     return folder
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("option", ["--editable", "--no-cache"])
 def test_job_has_local_packages_of_each_backend_and_no_stranger(tmp_path, strangers, option):
     environment = Environment(tmp_path)

@@ -27,7 +27,7 @@ def raise_with_ring_of_contexts():
 
 
 @pytest.mark.parametrize("function", [raise_its_own_cause, raise_with_ring_of_causes, raise_with_ring_of_contexts])
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(120)
 def test_error_in_ring_of_causes_is_raised(function):
     with pytest.raises(CloudError, match="denied"):
         function()

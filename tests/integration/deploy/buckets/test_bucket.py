@@ -192,7 +192,7 @@ def test_concurrent_sessions_all_get_bucket(cloud, s3):
         doors = [ck.LocalCloud(cloud.directory).door for _ in range(4)]
         futures = [pool.submit(Bucket(door, "made-at-once", "us-east-1").ensure, TAGS) for door in doors]
         for future in futures:
-            future.result(60)
+            future.result(120)
     assert_bucket_is_set_up(s3, "made-at-once")
     tags = {tag["Key"]: tag["Value"] for tag in s3.get_bucket_tagging(Bucket="made-at-once")["TagSet"]}
     assert tags == {**TAGS, "Name": "made-at-once", "cloudknot": "bucket"}

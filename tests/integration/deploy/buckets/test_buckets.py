@@ -47,14 +47,14 @@ def test_session_without_settings_reads_results_and_maps_in_knots_bucket(lab_kno
     lab, other_session = lab_knot._cloud.bucket, begin_session()
     before = buckets(other_session)
     knot = ck.Knot(name=lab_knot.name, cloud=other_session)
-    assert [(job.job_id, job.result(60)) for job in knot.jobs] == [(lab_job.job_id, [4, 9])]
-    assert ck.BatchJob(lab_job.job_id, cloud=other_session).result(60) == [4, 9]
+    assert [(job.job_id, job.result(120)) for job in knot.jobs] == [(lab_job.job_id, [4, 9])]
+    assert ck.BatchJob(lab_job.job_id, cloud=other_session).result(120) == [4, 9]
     assert knot.job_definition.output_bucket == lab
     future = knot.map([4])
     assert future.result(120) == [16]
     assert future.job.keys.bucket == lab
     assert buckets(other_session) == before
-    assert [job.result(60) for job in lab_knot.jobs] == [[4, 9], [16]]
+    assert [job.result(120) for job in lab_knot.jobs] == [[4, 9], [16]]
 
 
 def test_session_without_settings_updates_knot_in_its_bucket(lab_knot, begin_session):
@@ -62,7 +62,7 @@ def test_session_without_settings_updates_knot_in_its_bucket(lab_knot, begin_ses
     before = buckets(other_session)
     knot = ck.Knot(name=lab_knot.name, func=cube, cloud=other_session)
     assert knot.map([2]).result(120) == [8]
-    assert [job.result(60) for job in knot.jobs] == [[4, 9], [8]]
+    assert [job.result(120) for job in knot.jobs] == [[4, 9], [8]]
     assert {job.keys.bucket for job in knot.jobs} == {lab_knot._cloud.bucket}
     assert buckets(other_session) == before
 
@@ -74,7 +74,7 @@ def test_new_bucket_setting_moves_knot_and_keeps_earlier_jobs(lab_knot, begin_se
     assert [line for line in caplog.messages if f"bucket {lab} -> {new}." in line]
     assert moved.map([5]).result(120) == [25]
     for knot in (moved, ck.Knot(name=lab_knot.name, cloud=begin_session())):
-        assert [(job.keys.bucket, job.result(60)) for job in knot.jobs] == [(lab, [4, 9]), (new, [25])]
+        assert [(job.keys.bucket, job.result(120)) for job in knot.jobs] == [(lab, [4, 9]), (new, [25])]
     assert lab_knot.map([6]).result(120) == [36], "the session from before the move still maps"
     moved.clobber(clobber_results=True)
     for bucket in (lab, new):
@@ -98,7 +98,7 @@ def test_results_of_job_forgotten_by_batch_come_from_its_bucket(lab_knot, begin_
     other_session = begin_session()
     until(lambda: ck.BatchJob(job.job_id, cloud=other_session).done)
     FaultSwitches(other_session).forget(job.job_id)
-    assert ck.BatchJob(job.job_id, cloud=other_session).result(60) == [4, 9]
+    assert ck.BatchJob(job.job_id, cloud=other_session).result(120) == [4, 9]
 
 
 def test_commands_find_jobs_of_clobbered_knot_in_its_bucket(lab_knot, begin_session, monkeypatch):

@@ -10,6 +10,7 @@ from cloudknot.deploy.cloudformation.stack import Stack, StackState
 from cloudknot.deploy.inventory import pars_stack_name, stack_name
 from tests.helpers.counting import CountingCloud
 from tests.helpers.functions import square
+from tests.helpers.waiting import LONG
 from tests.integration.deploy.customised.earlier import with_places_for_tags
 
 EARLIER = Path(__file__).with_name("earlier")
@@ -35,7 +36,7 @@ def recreated(cloud, kind, state: StackState, tags):
         Capabilities=["CAPABILITY_NAMED_IAM"],
     )
     stack = Stack(cloud, state.name)
-    return stack._until_idle(stack.state(), stack._clock() + 60)
+    return stack._until_idle(stack.state(), stack._clock() + LONG)
 
 
 @pytest.mark.parametrize("kind", DIGESTS)
@@ -68,11 +69,11 @@ def test_unchanged_knot_of_earlier_version_makes_no_update(cloud, caplog):
     knot = ck.Knot("worded", func=square, cloud=session)
     assert [call for call in session.writes if "stack" in call] == []
     assert "another version" not in caplog.text
-    assert knot.map([3]).result(60) == [9]
+    assert knot.map([3]).result(LONG) == [9]
     # A change updates the stack, and all resources stay.
     queue = cloud.call("batch", "describe_job_queues", jobQueues=[knot.job_queue])["jobQueues"][0]
     changed = ck.Knot("worded", func=square, max_vcpus=8, cloud=session)
     assert session.writes.count("update_stack") == 1
     assert cloud.call("batch", "describe_job_queues", jobQueues=[knot.job_queue])["jobQueues"][0] == queue
-    assert changed.map([4]).result(60) == [16]
+    assert changed.map([4]).result(LONG) == [16]
     changed.clobber()
