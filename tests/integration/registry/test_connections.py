@@ -157,3 +157,11 @@ def test_this_machine_and_exceptions_need_no_proxy(connections, monkeypatch, url
     with pytest.raises(InterruptedRequestError) as caught:
         connections.open("GET", "http://registry.example/v2/", {})
     assert "refused" not in str(caught.value)
+
+
+def test_connection_that_opens_after_the_stop_is_broken(connections):
+    with RegistryServer() as server:
+        assert connections.open("GET", f"http://{server.address}/v2/", {}).status == 200
+        connections.stop()
+        with pytest.raises(InterruptedRequestError):
+            connections.open("GET", f"http://{server.address}/v2/", {})
