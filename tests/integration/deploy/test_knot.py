@@ -84,10 +84,10 @@ def test_unchanged_knot_is_reused_with_reads_only(cloud, second_cloud, own_envir
 
 
 def test_knot_with_changed_function_registers_revision_without_stack_update(cloud, second_cloud, own_environments):
-    ck.Knot(name="edited", func=lambda x: x, cloud=cloud)
+    ck.Knot(name="edited-function", func=lambda x: x, cloud=cloud)
     environments = file_names(own_environments)
     recorder = Recorder(second_cloud)
-    edited = ck.Knot(name="edited", func=lambda x: x + 1, cloud=second_cloud)
+    edited = ck.Knot(name="edited-function", func=lambda x: x + 1, cloud=second_cloud)
     assert not [call for call in recorder.calls if "Stack" in call and not call.endswith("DescribeStacks")]
     assert recorder.calls.count("batch:RegisterJobDefinition") == 1
     assert file_names(own_environments) == environments
