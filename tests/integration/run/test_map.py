@@ -12,9 +12,9 @@ from concurrent.futures import as_completed
 import pytest
 
 import cloudknot as ck
+from cloudknot.aws.batch import LIVE_STATES
 from cloudknot.errors import CloudknotInputError
 from tests.helpers.functions import nap, square
-from tests.helpers.inventory import LIVE
 from tests.helpers.waiting import until
 
 LONG = 120
@@ -284,7 +284,7 @@ def test_cancel_keeps_stored_results_that_collector_has_not_seen(process_knot_of
 
 def test_terminated_job_raises_job_cancelled_error_with_reason(knot_of):
     future = knot_of(nap).map([600, 600])
-    until(lambda: future.job.status in LIVE)
+    until(lambda: future.job.status in LIVE_STATES)
     future.job.terminate("enough")
     with pytest.raises(ck.JobCancelledError, match="enough"):
         future.result(LONG)
