@@ -101,8 +101,12 @@ class ForkServerClient:
         self._reader = self._control.makefile("rb")
         self._await_ready()
         self.alive = True
-        for work in (self._read, self._write):
-            threading.Thread(target=work, name=f"fork-server-{self._process.pid}", daemon=True).start()
+        self._reading, writing = (
+            threading.Thread(target=work, name=f"fork-server-{self._process.pid}", daemon=True)
+            for work in (self._read, self._write)
+        )
+        self._reading.start()
+        writing.start()
 
     def send(self, message: ForkRequest) -> bool:
         """Send a message without waiting. Return False if the fork server has ended."""
@@ -129,7 +133,7 @@ class ForkServerClient:
         return text[-1000:] or f"the image's process ended with code {self._process.poll()}"
 
     def close(self) -> None:
-        """End the fork server and its children."""
+        """End the fork server and its children, and release its environment."""
         self._on_message = _ignore
         self._end()
         # The fork server ends when its control socket closes.
@@ -139,6 +143,8 @@ class ForkServerClient:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        # That thread releases the environment. A removal right after this call must find it free.
+        self._reading.join(CLOSE_TIMEOUT)
 
     def _await_ready(self) -> None:
         ready, _, _ = select.select([self._control], [], [], LAUNCH_TIMEOUT)

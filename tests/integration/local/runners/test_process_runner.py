@@ -7,14 +7,16 @@ import os
 import signal
 import sys
 import threading
+import time
 
 import pytest
 
 from cloudknot.local.batch.records import Exited, Started, Task
 from cloudknot.local.directory.full_disk import FullDisk
 from cloudknot.local.runners.fork_server_client import PROGRAM, ForkServerClient
+from cloudknot.local.runners.images.usage import removable
 from cloudknot.local.runners.process import ProcessRunner
-from tests.helpers.waiting import until
+from tests.helpers.waiting import LONG, until
 
 
 def fake_image(directory, program):
@@ -68,6 +70,23 @@ class TestForkServerClient:
         # The client passes None when the fork server ends.
         until(lambda: len(received) == 3)
         assert received == [{"a": 1}, {"b": 2}, None]
+
+    def test_environment_is_free_once_its_fork_server_is_closed(self, tmp_path):
+        is_called = threading.Event()
+
+        def receive(*_):
+            is_called.set()
+            time.sleep(0.5)
+
+        image = fake_image(tmp_path / "busy", "control.sendall(b'{\"a\": 1}\\n')\ncontrol.recv(1)")
+        server = ForkServerClient(image, tmp_path / "log", {}, {}, receive)
+        assert is_called.wait(LONG)
+        with removable(image / "environment") as is_free:
+            assert not is_free
+        # The process ends at once. The thread that reads its messages is still busy with the last one.
+        server.close()
+        with removable(image / "environment") as is_free:
+            assert is_free
 
 
 class TestRunner:
