@@ -1,5 +1,6 @@
 """A wait of the server's thread asks only the connections that may have changed."""
 
+import os
 import select
 import socket
 
@@ -72,9 +73,11 @@ def test_noted_connection_is_asked_again(watched, halves):
 def test_removed_connection_gets_no_event_of_another_with_its_number(watched, halves):
     number = halves[0].socket.fileno()
     del watched[number]
-    halves[0].close()
-    halves[0].socket, halves[0].other = socket.socketpair()
-    assert halves[0].socket.fileno() == number
+    halves[0].other.close()
+    another, halves[0].other = socket.socketpair()
+    # At once, because another thread could take a number that is free for a moment.
+    os.dup2(another.fileno(), number, inheritable=False)
+    another.close()
     halves[0].other.send(b"x")
     watched.wait(0)
     assert halves[0].received == b""
