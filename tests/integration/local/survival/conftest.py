@@ -1,11 +1,12 @@
 """Fixtures that end an embedded cloud, and start it again in the same directory."""
 
+import contextlib
 import os
 import signal
 
 import pytest
 
-from cloudknot.local.directory.state import is_locked, server_lock
+from cloudknot.local.directory.state import is_locked, read_state, server_lock
 from tests.helpers.waiting import until
 
 
@@ -16,10 +17,22 @@ def stop(cloud):
     return cloud
 
 
+def end(cloud):
+    """End the server of a cloud with SIGKILL, and do not start it again. An open session may do so at once."""
+    former = read_state(cloud.directory).pid
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(former, signal.SIGKILL)
+
+    def has_ended():
+        state = read_state(cloud.directory)
+        return not is_locked(server_lock(cloud.directory)) or (state is not None and state.pid != former)
+
+    until(has_ended)
+
+
 def kill(cloud):
     """End the server of a cloud with SIGKILL, and start it again."""
-    os.kill(cloud.status().pid, signal.SIGKILL)
-    until(lambda: not is_locked(server_lock(cloud.directory)))
+    end(cloud)
     cloud.start()
     return cloud
 

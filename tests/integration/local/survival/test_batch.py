@@ -1,9 +1,7 @@
 """Jobs, resources and logs of the embedded cloud's Batch after the end of its server, by `stop` and by SIGKILL."""
 
 import contextlib
-import os
 import random
-import signal
 import threading
 import time
 from collections import Counter
@@ -12,7 +10,6 @@ import pytest
 
 from cloudknot.errors import CloudknotError
 from cloudknot.local import LocalCloud
-from cloudknot.local.directory.state import is_locked, server_lock
 from tests.helpers.batch import WORKER, Client, alive, until_written
 from tests.helpers.waiting import until
 
@@ -202,7 +199,7 @@ class Load:
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(100, marks=pytest.mark.more)])
-def test_kills_at_random_moments_lose_no_acknowledged_job_and_run_no_attempt_twice(tmp_path, kills):
+def test_kills_at_random_moments_lose_no_acknowledged_job_and_run_no_attempt_twice(tmp_path, killed, kills):
     chance, record = random.Random(kills), tmp_path / "record"
     with LocalCloud(tmp_path / "own", vcpus=4) as cloud:
         client = Client(cloud)
@@ -210,10 +207,7 @@ def test_kills_at_random_moments_lose_no_acknowledged_job_and_run_no_attempt_twi
         with Load(cloud, record) as load:
             for _ in range(kills):
                 time.sleep(chance.uniform(0.0, 1.5))
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(cloud.status().pid, signal.SIGKILL)
-                until(lambda: not is_locked(server_lock(cloud.directory)))
-                cloud.start()
+                killed(cloud)
         client.connect()
         runs = Counter()
         for job_id, size in load.acknowledged:

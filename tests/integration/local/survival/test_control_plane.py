@@ -1,8 +1,6 @@
 """Users, networks, repositories, stacks and knots of a cloud survive its server, whatever ended it."""
 
 import json
-import os
-import signal
 
 import pytest
 
@@ -12,6 +10,7 @@ from cloudknot.local.directory.documents import CALL_HEADER, Documents, cloud_da
 from tests.helpers.inventory import inventory
 from tests.helpers.waiting import until
 from tests.integration.local.stacks import TEMPLATE, Stack
+from tests.integration.local.survival.conftest import end
 
 READ = {"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "ec2:Describe*", "Resource": "*"}}
 NETWORK = """
@@ -185,7 +184,7 @@ def test_records_of_deleted_knots_do_not_pile_up(own_cloud, killed):
     for stack in stacks:
         stack.make("create_stack", NETWORK)
         stack.delete()
-    os.kill(own_cloud.status().pid, signal.SIGKILL)
+    end(own_cloud)
     database = cloud_database(own_cloud.directory)
     documents = Documents(database, "stack")
     ids = [f"{number:03}" for number in range(150)]

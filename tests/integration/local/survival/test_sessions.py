@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
-import signal
 import socket
 import threading
 
 import pytest
 
 import cloudknot as ck
-from cloudknot.local.directory.state import is_locked, read_state, server_lock
+from cloudknot.local.directory.state import read_state
 from tests.helpers.functions import nap, square
 from tests.helpers.waiting import LONG, until
+from tests.integration.local.survival.conftest import end
 
 STOPPED = r"has stopped\. Its knots and results are kept\. Start it with `cloudknot local start --directory {}`"
-
-
-def end(cloud: ck.LocalCloud) -> None:
-    """End the server with SIGKILL, and do not start it again."""
-    os.kill(read_state(cloud.directory).pid, signal.SIGKILL)  # type: ignore[union-attr]
-    until(lambda: not is_locked(server_lock(cloud.directory)))
 
 
 def test_session_starts_crashed_cloud_again(own_cloud, caplog) -> None:
