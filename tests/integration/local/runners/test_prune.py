@@ -139,7 +139,10 @@ def test_prune_of_stopped_cloud_keeps_environments_of_its_knots(cloud):
 
 def test_prune_deletes_old_runs_after_a_question(cloud):
     knot = ck.Knot(name="one", func=square, cloud=cloud, requirements=[])
-    assert knot.map([2]).result() == [4]
+    future = knot.map([2])
+    assert future.result() == [4]
+    # The result is there before its run has ended.
+    until(lambda: future.job.status == "SUCCEEDED")
     words = ["local", "prune", "--directory", str(cloud.directory), "--runs"]
     assert "No run older than 1 day has ended." in CliRunner().invoke(main, [*words, "1"]).output
     asked = CliRunner().invoke(main, [*words, "0"], "n\n")
