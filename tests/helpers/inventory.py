@@ -4,6 +4,7 @@ import contextlib
 
 from cloudknot.aws import batch
 from cloudknot.errors import ResourceDoesNotExistException
+from tests.helpers.waiting import until
 
 
 def inventory(cloud):
@@ -14,6 +15,21 @@ def inventory(cloud):
 def lasting(cloud):
     """Return the inventory of a shared cloud without jobs and objects: jobs of earlier tests may still be ending."""
     return {kind: names for kind, names in inventory(cloud).items() if kind not in ("live jobs", "objects")}
+
+
+def idle_inventory(cloud):
+    """Return the inventory to compare a later one with, once no job runs and no stack changes.
+
+    A result is there before its job has ended, and earlier tests may have left jobs. One that never ends does no harm.
+    """
+    with contextlib.suppress(AssertionError):
+        until(lambda: not any(_live_jobs(cloud)) and not any(_changing_stacks(cloud)), 30, pause=0.1)
+    return inventory(cloud)
+
+
+def _changing_stacks(cloud):
+    for page in cloud.pages("cloudformation", "describe_stacks"):
+        yield from (stack["StackName"] for stack in page["Stacks"] if stack["StackStatus"].endswith("_IN_PROGRESS"))
 
 
 def _names(service, operation, rows, name, **arguments):

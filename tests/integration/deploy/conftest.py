@@ -4,7 +4,7 @@ import pytest
 
 import cloudknot as ck
 from cloudknot.deploy.iam import BATCH, SPOT, linked_role
-from tests.helpers.inventory import inventory
+from tests.helpers.inventory import idle_inventory
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def inventory_before(cloud):
         linked_role(cloud, service)
     ck.DockerRepo("cloudknot", cloud=cloud)
     delete_unused_images(cloud.repository("cloudknot"))
-    return inventory(cloud)
+    return idle_inventory(cloud)
 
 
 def delete_unused_images(repository):

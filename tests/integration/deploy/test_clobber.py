@@ -17,7 +17,7 @@ from cloudknot.deploy.codebuild.project import make_project
 from cloudknot.deploy.iam import BATCH, linked_role
 from cloudknot.deploy.inventory import BUILDS
 from tests.helpers.functions import nap
-from tests.helpers.inventory import inventory
+from tests.helpers.inventory import idle_inventory, inventory
 from tests.helpers.waiting import until
 from tests.integration.people.conftest import Meddled
 
@@ -218,7 +218,7 @@ def test_clobber_command_reports_name_without_knot(cloud, inventory_before, monk
 
     knot = ck.Knot(name="spelt", func=square, pars=ck.Pars("spelt", cloud=cloud), cloud=cloud)
     assert knot.map([2]).result() == [4]
-    full = inventory(cloud)
+    full = idle_inventory(cloud)
     misspelt = clobber("spellt")
     assert misspelt.exit_code == 1
     assert "no knot named 'spellt' in the embedded cloud at" in misspelt.output
@@ -323,7 +323,7 @@ def test_clobber_all_shows_and_removes_every_resource(other_cloud, run_command):
     knot = ck.Knot(name="a", func=square, cloud=other_cloud)
     assert knot.map([1, 2]).result() == [1, 4]
     ck.Knot(name="b", func=square, pars=ck.Pars("own", use_default_vpc=False, cloud=other_cloud), cloud=other_cloud)
-    full = inventory(other_cloud)
+    full = idle_inventory(other_cloud)
 
     listed = run_command("list").output.splitlines()
     assert [line.split()[:2] for line in listed[2:]] == [["a", "CREATE_COMPLETE"], ["b", "CREATE_COMPLETE"]]

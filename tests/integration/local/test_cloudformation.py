@@ -7,7 +7,7 @@ import pytest
 import cloudknot as ck
 from cloudknot.deploy.pars import Pars
 from cloudknot.errors import CloudError, ResourceExistsException
-from tests.helpers.inventory import inventory
+from tests.helpers.inventory import idle_inventory, inventory
 from tests.integration.local.stacks import TEMPLATE, TRUST, Stack
 
 
@@ -15,7 +15,7 @@ from tests.integration.local.stacks import TEMPLATE, TRUST, Stack
 def stack(cloud, request):
     """Yield a stack named after the test. Check afterwards that its deletion left no resource."""
     stack = Stack(cloud, "stack-" + request.node.name.split("[")[0].replace("_", "-")[:40])
-    before = inventory(cloud)
+    before = idle_inventory(cloud)
     yield stack
     if stack.id is not None:
         stack.delete()
