@@ -52,7 +52,8 @@ def processes(server: int) -> list[int]:
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):
+            # The process may also end between the opening of the file and its reading.
             continue
     found, new = [], {server}
     while new:
