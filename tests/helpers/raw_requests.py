@@ -10,8 +10,8 @@ from urllib.parse import quote, urlsplit
 
 from botocore.utils import normalize_url_path
 
-PATIENCE = 30
-"""Seconds for an answer."""
+from tests.helpers.waiting import LONG
+
 FORM = ("Content-Type", "application/x-www-form-urlencoded")
 JSON = ("Content-Type", "application/x-amz-json-1.1")
 
@@ -122,7 +122,7 @@ def key_of(cloud):
 def connected(host):
     """Return a connection to a server."""
     name, port = host.split(":")
-    return socket.create_connection((name, int(port)), timeout=PATIENCE)
+    return socket.create_connection((name, int(port)), timeout=LONG)
 
 
 def send(host, request):

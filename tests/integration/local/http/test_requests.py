@@ -12,6 +12,7 @@ from botocore.exceptions import ClientError
 from cloudknot.local import LocalCloud
 from cloudknot.local.directory.state import read_state, state_file
 from tests.helpers.batch import WORKER
+from tests.helpers.waiting import LONG
 
 
 class TestRequests:
@@ -22,7 +23,7 @@ class TestRequests:
 
     @pytest.mark.parametrize("path", ["/", "/_cloudknot/status", "/moto-api/reset", "/v1/submitjob", "/bucket/key"])
     def test_unsigned_request_is_refused(self, embedded, path):
-        connection = HTTPConnection(embedded.endpoint_url.partition("//")[2], timeout=10)
+        connection = HTTPConnection(embedded.endpoint_url.partition("//")[2], timeout=LONG)
         connection.request("POST", path, body=b"{}")
         assert connection.getresponse().status == 403
         connection.close()

@@ -37,7 +37,7 @@ class TestForkServerClient:
         # Five megabytes, far more than the socket's buffer holds.
         sending = threading.Thread(target=lambda: [server.send({"x": "x" * 9999}) for _ in range(500)], daemon=True)
         sending.start()
-        sending.join(30)
+        sending.join(LONG)
         waiting = sending.is_alive()
         os.killpg(server._process.pid, signal.SIGKILL)
         assert not waiting
