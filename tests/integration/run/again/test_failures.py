@@ -2,9 +2,9 @@
 
 import os
 import signal
+import socket
 import sys
 import threading
-import time
 
 import pytest
 
@@ -96,18 +96,27 @@ def test_element_without_result_names_its_job_cause_and_log(knot_of, kind, error
 
 
 @pytest.mark.contract
-def test_killed_chunk_keeps_its_stored_results(knot_of):
-    future = knot_of(slowly_then_die).map([0.0, 1.5, -1.0, 0.0], chunksize=4)
-    assert future[0].result(LONG) == 0.0
+def test_killed_chunk_keeps_its_stored_results(knot_of, gate):
+    elements = [(what, gate.address) for what in ("first", "waits", "dies", "last")]
+    future = knot_of(wait_at_gate_or_die).map(elements, starmap=True, chunksize=4)
+    assert future[0].result(LONG) == "first"
+    gate.open()
     with pytest.raises(WorkerDiedError, match=r"Element 3 .*exit code 9"):
         future[3].result(LONG)
 
 
-def slowly_then_die(pause):
-    if pause < 0:
+def wait_at_gate_or_die(what, address):
+    if what == "dies":
         os._exit(9)
-    time.sleep(pause)
-    return pause
+    if what == "waits":
+        wait_at(address)
+    return what
+
+
+def wait_at(address):
+    """Wait until the gate is open."""
+    with socket.create_connection(tuple(address), timeout=LONG) as connection:
+        connection.recv(1)
 
 
 def attempt_number():
@@ -132,16 +141,19 @@ def test_element_without_retries_fails_with_its_first_exception(process_knot_of)
         process_knot_of(fail_before).map([3]).result(LONG)
 
 
-def compute_or_die(name, die):
+def compute_or_die(name, address):
     print(f"computing {name}")
-    time.sleep(1.2)
-    if die and attempt_number() == 1:
+    if name == "two" and attempt_number() == 1:
+        wait_at(address)
         os._exit(7)
     return attempt_number()
 
 
-def test_second_attempt_of_chunk_skips_stored_results(knot_of):
-    future = knot_of(compute_or_die, retries=2).map([("one", False), ("two", True)], starmap=True, chunksize=2)
+def test_second_attempt_of_chunk_skips_stored_results(knot_of, gate):
+    elements = [("one", gate.address), ("two", gate.address)]
+    future = knot_of(compute_or_die, retries=2).map(elements, starmap=True, chunksize=2)
+    assert future[0].result(LONG) == 1
+    gate.open()
     assert future.result(LONG) == [1, 2]
     until(lambda: list(future.job.logs()).count("computing two") == 2)
     assert list(future.job.logs()).count("computing one") == 1
