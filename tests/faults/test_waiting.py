@@ -299,7 +299,7 @@ def slow(path):
     return 42
 
 def report_wait(main):
-    while "result" not in [frame.name for frame in traceback.extract_stack(sys._current_frames()[main])]:
+    while "wait_for" not in [frame.name for frame in traceback.extract_stack(sys._current_frames()[main])]:
         time.sleep(0.05)
     print(future.job.job_id, flush=True)
 

@@ -55,7 +55,7 @@ def forget(switches: FaultSwitches, future: ck.MapFuture) -> None:
 BOTH = ("s3", "batch")
 TRIALS = (
     Trial("no fault", "", Faults(), ()),
-    Trial("S3 errors, 10 %", "errors", Faults(errors=0.1, seed=1), ("error 500", "error 503")),
+    Trial("S3 errors, 10 %", "errors", Faults(errors=0.1, seed=8), ("error 500", "error 503")),
     Trial("S3 errors, 30 %", "errors", Faults(errors=0.3, seed=2), ("error 500", "error 503")),
     Trial("S3 errors, 50 %", "errors", Faults(errors=0.5, seed=3), ("error 500", "error 503")),
     Trial("errors of S3 and Batch, 30 %", "errors", Faults(errors=0.3, services=BOTH, seed=4), ("error 500",)),

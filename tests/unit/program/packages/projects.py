@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -69,6 +70,8 @@ def installed(
     for path, content in contents.items():
         (site / path).parent.mkdir(parents=True, exist_ok=True)
         (site / path).write_bytes(content if isinstance(content, bytes) else content.encode())
+    # Python has read the folder perhaps a millisecond ago, and knows changes by the time of the folder only.
+    importlib.invalidate_caches()
     return site / info
 
 
