@@ -55,7 +55,7 @@ def test_death_of_process_releases_its_lock(tmp_path):
         with pytest.raises(CKTimeoutError), locked(tmp_path / "lock", 0):
             pass
         process.kill()
-    with locked(tmp_path / "lock", 10):
+    with locked(tmp_path / "lock", 60):
         pass
 
 
@@ -67,7 +67,7 @@ def test_child_process_with_descriptor_keeps_lock_of_dead_parent(tmp_path):
         assert is_locked(tmp_path / "lock")
         # The child process ends when its standard input does. The lock ends with the last open descriptor.
         process.stdin.close()
-        with locked(tmp_path / "lock", 10):
+        with locked(tmp_path / "lock", 60):
             pass
 
 

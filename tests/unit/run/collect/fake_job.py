@@ -12,7 +12,7 @@ from cloudknot.worker.element import run_element
 from cloudknot.worker.wire.keys import Location
 from cloudknot.worker.wire.pack import Origin, Pack, pack
 
-LONG = 30
+LONG = 120
 """Seconds. A bound for waits that end at once unless the test fails."""
 
 

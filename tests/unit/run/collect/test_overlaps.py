@@ -29,7 +29,7 @@ from cloudknot.worker.wire.pack_order import Gaps
 from tests.unit.run.collect.fake_job import FakeJob, future_of
 
 KEYS = RunKeys.of("bucket", "knot", "20260101T000000000000-abcdef")
-LONG = 30
+LONG = 120
 """Seconds. A bound for waits that end at once unless the test fails."""
 
 

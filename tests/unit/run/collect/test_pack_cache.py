@@ -21,7 +21,7 @@ class Store:
     def read(self, location, start=0, end=None):
         self.reads += 1
         if self.reads <= self._together:
-            self._barrier.wait(10)
+            self._barrier.wait(60)
         return pack(ENVELOPES, Origin("run", location))[start:end]
 
     def unpack(self, location, data):
