@@ -198,6 +198,7 @@ class Load:
             thread.join(120)
 
 
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("kills", [3, pytest.param(100, marks=pytest.mark.more)])
 def test_kills_at_random_moments_lose_no_acknowledged_job_and_run_no_attempt_twice(tmp_path, killed, kills):
     chance, record = random.Random(kills), tmp_path / "record"
