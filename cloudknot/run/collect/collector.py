@@ -72,6 +72,9 @@ class Collector:
         Ends the job, with a reason.
     max_threads : int
         Number of packs to read at the same time.
+    is_new : bool
+        Whether this session has just submitted the newest round. Then its failures are news, even if the job has ended
+        before the first poll.
     clock : callable
         Returns the time in seconds.
 
@@ -95,6 +98,7 @@ class Collector:
         growth: Growth,
         terminate: Callable[[str], None],
         max_threads: int = 64,
+        is_new: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._view, self._table, self.waiters, self._packs = view, table, waiters, packs
@@ -106,7 +110,7 @@ class Collector:
         self._futures: ElementFutures | None = None
         self._next_gap = 0
         self._failed: set[int] = set()
-        self._next_question, self._has_looked = -math.inf, False
+        self._next_question, self._has_looked = -math.inf, is_new
         self._done_packs: set[Location] = set()
         self._damaged: dict[Location, int] = {}
         self._make_thread_state()

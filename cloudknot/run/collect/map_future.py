@@ -438,6 +438,7 @@ def collect(
     how_to_return: str = "",
     progress: Progress | None = None,
     earlier: Collection | None = None,
+    is_new: bool = False,
 ) -> tuple[Collection, MapFuture]:
     """Start to collect the results of a run, and return the collection and its future.
 
@@ -455,6 +456,8 @@ def collect(
         The display of progress.
     earlier : Collection, optional
         An earlier collection of the same run. Its values are used again.
+    is_new : bool
+        Whether this session has just submitted the newest round of the run.
     """
     manifest = view.run.manifest
     table = earlier.table.reopened() if earlier else ElementTable(manifest.count)
@@ -469,6 +472,7 @@ def collect(
         growth=growth,
         terminate=job.terminate,
         max_threads=max_threads,
+        is_new=is_new,
     )
     kind = ReducedFuture if manifest.gather else MapFuture
     future = kind(collector, table, Loader(view, table, packs, growth, max_threads), job)

@@ -86,16 +86,22 @@ class JobCollection:
             collection = self.current()
             future = collection.future if collection else None
             ended_badly = collection is not None and collection.ended and collection.table.without_value > 0
-            has_new_rounds = (ended_badly or collection is None) and not self._is_new and self._view.refresh()
-            self._is_new = False
+            is_new, self._is_new = self._is_new, False
+            has_new_rounds = (ended_badly or collection is None) and not is_new and self._view.refresh()
             if collection is None or has_new_rounds or collection.table.any_in(GIVEN_UP, CANCELLED):
-                future = self.start(progress, collection)
+                future = self.start(progress, collection, is_new=is_new)
                 collection = self._collection
             assert collection is not None
             return collection, future
 
-    def start(self, progress: Progress | None = None, earlier: Collection | None = None) -> MapFuture:
-        """Start a new collection, and return its future. Values of an ``earlier`` one are used again."""
+    def start(
+        self, progress: Progress | None = None, earlier: Collection | None = None, *, is_new: bool = False
+    ) -> MapFuture:
+        """Start a new collection, and return its future.
+
+        Values of an ``earlier`` one are used again. ``is_new`` notes that this session has just submitted the newest
+        round.
+        """
         view, retry = self._open()
         how = f"Find it in any session: cloudknot.Knot(name={view.run.manifest.knot!r}).jobs."
         self._collection, future = collect(
@@ -106,6 +112,7 @@ class JobCollection:
             how_to_return=how,
             progress=progress,
             earlier=earlier,
+            is_new=is_new,
         )
         return future
 
@@ -121,9 +128,9 @@ class JobCollection:
             with self._view.lock:
                 # Another thread may have retried between the wait and the lock: then wait for that round.
                 if ended is self.current():
-                    return (
-                        self.start(submit(ended.table), ended) if ended.table.without_value else self.future_of(ended)
-                    )
+                    if not ended.table.without_value:
+                        return self.future_of(ended)
+                    return self.start(submit(ended.table), ended, is_new=True)
 
     def polled(self) -> tuple[Collection, MapFuture]:
         """Return the collection and its future after a first poll, so that earlier outcomes are known."""

@@ -10,10 +10,11 @@ import threading
 import pytest
 
 import cloudknot as ck
+from cloudknot.run.jobs import glance
 from tests.helpers.counting import Counting
 from tests.helpers.functions import square
 from tests.helpers.paths import ROOT
-from tests.helpers.waiting import LONG
+from tests.helpers.waiting import LONG, until
 
 
 def inverse(x):
@@ -29,6 +30,8 @@ def failed(process_knot_of):
     """Return the future of an ended map with one failure, of four elements."""
     future = process_knot_of(inverse).map([1, 0, 2, 4])
     future.exception(LONG)
+    # Batch reports the end a moment after the last outcome.
+    until(lambda: future.job.status == "FAILED")
     return future
 
 
@@ -45,7 +48,32 @@ def test_objects_of_session_show_their_state_without_request(cloud, failed):
     assert "3 done, 1 failed" in failed.job._repr_html_()
 
 
-def test_other_session_shows_job_with_one_request(cloud, failed):
+def test_failure_is_shown_although_map_ended_before_first_look(cloud):
+    """The first question of the collector waits until Batch has ended the job."""
+    session, has_ended = ck.LocalCloud(cloud.directory), threading.Event()
+    knot = ck.Knot(name="first-look-late", func=inverse, cloud=session)
+
+    def hold(**_):
+        if threading.current_thread().name == "cloudknot-collector":
+            has_ended.wait(LONG)
+
+    session.door.client("batch").meta.events.register("before-call.batch.DescribeJobs", hold)
+    future = knot.map([1, 0])
+    try:
+        until(lambda: future.job.status == "FAILED")
+    finally:
+        has_ended.set()
+    assert isinstance(future.exception(LONG), ZeroDivisionError)
+    assert "element 1 failed: ZeroDivisionError: division by zero" in future._repr_html_()
+    # In another session, it is no news.
+    later = ck.BatchJob(future.job.job_id, cloud=cloud).future()
+    assert isinstance(later.exception(LONG), ZeroDivisionError)
+    assert "element 1 failed" not in later._repr_html_()
+
+
+def test_other_session_shows_job_with_one_request(cloud, failed, monkeypatch):
+    # A repr does not wait long for an answer, and a busy machine may take longer.
+    monkeypatch.setattr(glance, "WAIT", LONG)
     later = CountingCloud(cloud.directory)
     later.start()
     job = ck.BatchJob(failed.job.job_id, cloud=later)
@@ -56,7 +84,8 @@ def test_other_session_shows_job_with_one_request(cloud, failed):
     assert repr(ck.BatchJob("unread")) == "<BatchJob unread: not read yet>"
 
 
-def test_jobs_are_list_that_is_shown_as_table(cloud, failed):
+def test_jobs_are_list_that_is_shown_as_table(cloud, failed, monkeypatch):
+    monkeypatch.setattr(glance, "WAIT", LONG)
     for jobs in (
         ck.Knot(name=failed.job.keys.knot, cloud=cloud).jobs,
         ck.Knot(name=failed.job.keys.knot, cloud=ck.LocalCloud(cloud.directory)).jobs,
@@ -70,13 +99,15 @@ def test_jobs_are_list_that_is_shown_as_table(cloud, failed):
         assert f'<td style="text-align:left">{failed.job.job_id}</td>' in jobs._repr_html_()
 
 
-def test_knots_are_list_that_is_shown_as_table(cloud, process_knot_of):
-    knot = process_knot_of(square)
+def test_knots_are_list_that_is_shown_as_table(cloud):
+    # The table has the last names only, and other tests may have made many knots.
+    knot = ck.Knot(name="zz-listed", func=square, cloud=cloud)
     knots = ck.list_knots(cloud)
     assert knot.name in [info.name for info in knots]
     row = next(line for line in str(knots).splitlines() if line.startswith(f"{knot.name} "))
     assert "CREATE_COMPLETE" in row
     assert knot.name in knots._repr_html_()
+    knot.clobber()
 
 
 def test_knot_shows_its_state(cloud):
