@@ -154,7 +154,7 @@ class JobCollection:
         # A cancelled map may have stored more results than its future knows, so it is collected once more. The
         # collector is asked because the last element ends a moment before the future does.
         if not collection.collector.complete() or collection.table.any_in(CANCELLED):
-            if not self._view.has_stopped():
+            if not (self._view.has_stopped() or self._is_complete(collection)):
                 raise JobRunningError(
                     f"The job {self._job.job_id} is still running, so not all of its failed elements are known yet. "
                     "Nothing was submitted. Wait for its result, or end it with job.terminate('reason'). Then call "
@@ -174,3 +174,11 @@ class JobCollection:
             error.add_note("Nothing was submitted.")
             raise error
         return collection
+
+    def _is_complete(self, collection: Collection) -> bool:
+        """Return whether S3 has an outcome for every element, by a poll. Batch reports the end a moment later."""
+        if collection.table.any_in(CANCELLED):
+            return False
+        with collection.collector.attended():
+            collection.collector.polled.wait()
+        return collection.collector.complete() and not collection.table.any_in(CANCELLED)

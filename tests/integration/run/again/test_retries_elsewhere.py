@@ -5,11 +5,13 @@ A second `LocalCloud` object stands for the other session. A gate holds the retr
 
 import os
 import socket
+import threading
 
 import pytest
 
 import cloudknot as ck
 from tests.helpers.functions import double
+from tests.helpers.inventory import LIVE
 from tests.helpers.waiting import LONG, until
 
 
@@ -52,6 +54,30 @@ def elsewhere(cloud):
     return ck.LocalCloud(cloud.directory)
 
 
+def fails_and_lingers(address, path):
+    """Fail before the file exists. The process then goes on until the gate is open."""
+
+    def linger():
+        with socket.create_connection(tuple(address), timeout=120) as connection:
+            connection.recv(1)
+
+    if not os.path.exists(path):
+        threading.Thread(target=linger).start()
+        raise FileNotFoundError(path)
+    return path
+
+
+def test_another_session_retries_failures_before_batch_reports_the_end(cloud, elsewhere, gate, tmp_path):
+    path = tmp_path / "exists"
+    future = ck.Knot(name="elsewhere-lingers", func=fails_and_lingers, cloud=cloud).map(
+        [(gate.address, str(path))], starmap=True
+    )
+    assert isinstance(future.exception(LONG), FileNotFoundError)
+    path.touch()
+    assert future.job.status in LIVE
+    assert ck.BatchJob(future.job.job_id, cloud=elsewhere).retry_failed().result(LONG) == [str(path)]
+
+
 def wait_until_running(job):
     """Wait until the job runs or is about to, and return it."""
     return until(lambda: job.status in ("RUNNING", "STARTING", "RUNNABLE", "PENDING") and job)
@@ -88,10 +114,10 @@ def test_another_session_sees_retry(failed, elsewhere, gate):
     fresh = [ck.BatchJob(failed.job.job_id, cloud=elsewhere) for _ in range(5)]
     retry = wait_until_running(failed.retry_failed().job)
     assert fresh[0].job_ids == retry.job_ids
-    assert until(lambda: "runs in a retry" in list(retry.logs(1)))
-    # The other child of the retry may start between two readings.
-    until(lambda: list(fresh[1].logs()).count("runs in a retry") == list(retry.logs()).count("runs in a retry") >= 1)
-    until(lambda: len(fresh[2].log_urls) == len(retry.log_urls) > 4)
+    # Both elements run, and their lines are in the logs.
+    assert until(lambda: list(retry.logs()).count("runs in a retry") == 2)
+    assert list(fresh[1].logs()).count("runs in a retry") == 2
+    assert len(fresh[2].log_urls) == len(retry.log_urls) == 6
     assert fresh[3].status in ("RUNNING", "STARTING", "RUNNABLE", "PENDING")
     gate.open()
     assert retry.result(LONG) == [0, 1, 2, 3]
