@@ -22,6 +22,7 @@ from cloudknot.cli.selftest.second_session import CloudChoice, results_elsewhere
 from cloudknot.deploy.pars import Pars
 from cloudknot.errors import CloudknotError, PermissionDeniedError
 from cloudknot.knot import Knot
+from cloudknot.run.collect.run_view import ENDED
 
 if TYPE_CHECKING:
     from cloudknot.aws.cloud import Cloud
@@ -30,12 +31,14 @@ if TYPE_CHECKING:
 NUMBERS = range(6)
 FAILING = 2
 """The element that fails on purpose."""
-LOG_LAG = 120.0
-"""Seconds for the last line of a job to arrive in CloudWatch Logs."""
+LAG = 120.0
+"""Seconds for the last line of a job to arrive in CloudWatch Logs, and for Batch to report the job's end."""
 LOOKS = 20
 """Looks at the resources that are left, because AWS lists deleted ones for some minutes."""
 PAUSE = 15.0
 """Seconds between two such looks, and between two looks at the logs."""
+SHORT_PAUSE = 1.0
+"""Seconds between two looks at the state of a job."""
 
 
 class UnexpectedError(CloudknotError):
@@ -245,7 +248,7 @@ class Check:
         job, wanted = self._maps["all"].job, [f"cloudknot-selftest: element {number}" for number in NUMBERS]
         waited, found = 0.0, list(job.logs())
         # CloudWatch Logs shows a line some seconds after the job has printed it.
-        while not set(wanted) <= set(found) and waited < LOG_LAG:
+        while not set(wanted) <= set(found) and waited < LAG:
             self.sleep(PAUSE)
             waited += PAUSE
             found = list(job.logs())
@@ -260,6 +263,11 @@ class Check:
         elements = [(number, "fail once" if number == 0 else "") for number in range(plans.SPOT_JOBS)]
         future = self._submit(self.plan.spot, elements)
         _expect(future.result(self.plan.result_seconds), [number * number for number in range(plans.SPOT_JOBS)])
+        waited = 0.0
+        # Batch reports the end of an attempt some time after its results can be read.
+        while future.job.status not in ENDED and waited < LAG:
+            self.sleep(SHORT_PAUSE)
+            waited += SHORT_PAUSE
         return f"{plans.SPOT_JOBS} elements, {len(future.job.attempts)} attempts"
 
     def _remove(self) -> str:
