@@ -20,7 +20,8 @@ ACCOUNT = "123456789012"
 def work(x):
     """Return 1 / x, or sleep. All knots of these tests share this function, and so one image."""
     if x == "sleep":
-        time.sleep(600)
+        # Longer than all tests of a module on a busy machine.
+        time.sleep(3600)
     return 1 / x
 
 
@@ -79,6 +80,8 @@ class Lab:
         """Return the future of a new job that is running."""
         future = knot.map(["sleep"])
         assert until(lambda: future.job.status == "RUNNING")
+        # It stores nothing else. Until then, two snapshots would differ by this object.
+        assert until(lambda: future.job._cloud.storage.exists(future.job.keys.started_of(0)))
         return future
 
     def snapshot(self):

@@ -14,8 +14,10 @@ from tests.integration.people.conftest import changes, denial_in, work
 def shared(lab):
     """Return the future of the owner's running job in the knot "fit". The knot has an ended and a failed map, too."""
     knot = lab.knot("fit")
-    assert knot.map([1, 2]).result(LONG) == [1.0, 0.5]
-    assert isinstance(knot.map([0, 1]).exception(LONG), ZeroDivisionError)
+    succeeded, failed = knot.map([1, 2]), knot.map([0, 1])
+    assert succeeded.result(LONG) == [1.0, 0.5]
+    assert isinstance(failed.exception(LONG), ZeroDivisionError)
+    until(lambda: (succeeded.job.status, failed.job.status) == ("SUCCEEDED", "FAILED"))
     ck.Pars("spare", cloud=lab.owner)
     ck.DockerRepo("cloudknot", cloud=lab.owner)
     return lab.running(knot)

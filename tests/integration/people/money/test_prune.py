@@ -10,7 +10,7 @@ from cloudknot.aws.batch import job_definitions
 from cloudknot.deploy.account.prune import Unused, UnusedImage, find_unused
 from cloudknot.run.jobs.needed import needed_revisions
 from tests.helpers.functions import cube, double, square
-from tests.helpers.waiting import LONG
+from tests.helpers.waiting import LONG, until
 
 
 def fails_at_zero(x):
@@ -51,6 +51,7 @@ def test_prune_deletes_only_images_without_use(cloud, prune):
     first = ck.Knot("goes-on", func=square, requirements=["six==1.16.0"], cloud=cloud)
     done = first.map([3])
     assert done.result(LONG) == [9]
+    until(lambda: done.job.status == "SUCCEEDED")
     second = ck.Knot("goes-on", func=cube, requirements=[], cloud=cloud)
     # An earlier function whose run has failed, and may be retried.
     failing = ck.Knot("failing", func=fails_at_zero, requirements=[], cloud=cloud)
@@ -94,7 +95,10 @@ def test_revisions_of_young_and_of_failed_runs_are_needed(cloud):
     knot = ck.Knot("needs", func=fails_at_zero, requirements=[], cloud=cloud)
     assert isinstance(knot.map([0]).exception(LONG), ZeroDivisionError)
     succeeded = ck.Knot("needs", func=double, requirements=[], cloud=cloud)
-    assert succeeded.map([2]).result(LONG) == [4]
+    future = succeeded.map([2])
+    assert future.result(LONG) == [4]
+    # Batch reports the end a moment after the last result.
+    until(lambda: future.job.status == "SUCCEEDED")
     hour = timedelta(hours=1)
     now = datetime.now(UTC)
     assert {knot.job_definition.arn, succeeded.job_definition.arn} <= needed_revisions(cloud, now - hour)

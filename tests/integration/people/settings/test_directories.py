@@ -14,6 +14,7 @@ import cloudknot as ck
 from cloudknot.local.options import local_command
 from cloudknot.local.runners.images.environments import environments_folder
 from cloudknot.options import config
+from tests.helpers.batch import alive
 from tests.helpers.paths import ROOT
 from tests.helpers.waiting import until
 
@@ -75,13 +76,13 @@ def test_cloud_ends_when_its_directory_is_deleted_and_leaves_next_one_alone(tmp_
     other = ck.LocalCloud(tmp_path / "cloud")
     second = other.start()
     assert second.pid != first.pid
-    until(lambda: not _runs(first.pid))
+    until(lambda: not alive(first.pid))
     assert other.status().pid == second.pid  # type: ignore[union-attr]
     assert (tmp_path / "cloud" / ".cloudknot-scratch").is_dir()
     with pytest.raises(ck.CloudError, match="was deleted while its embedded cloud ran"):
         cloud.call("sts", "get_caller_identity")
     assert other.stop()
-    until(lambda: not _runs(second.pid))
+    until(lambda: not alive(second.pid))
 
 
 NOBODY = """
@@ -148,11 +149,3 @@ def test_packages_that_replace_modules_of_python_are_harmless(tmp_path: Path) ->
         cwd=tmp_path,
     )
     assert (done.returncode, done.stdout) == (0, "[1]\n"), done.stderr
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
