@@ -41,7 +41,9 @@ def environments(cloud):
     return {tag: digest for digest, tags in images.items() for tag in tags if tag.startswith("env-")}
 
 
-def test_knot_finds_environment_that_command_built(place, run_command):
+def test_knot_finds_environment_that_command_built(place, run_command, monkeypatch):
+    # Tests in other processes fill the usual repository of the registry.
+    monkeypatch.setenv("CLOUDKNOT_ECR_REPO", "prebuilt")
     (line,) = run_command("-r", REQUIREMENTS[0])
     address, platform, *rest = line.split(None, 2)
     tag = address.rpartition(":")[2]

@@ -11,12 +11,17 @@ import pytest
 
 import cloudknot as ck
 from tests.helpers.functions import nap
+from tests.helpers.gate import Gate
 from tests.helpers.waiting import LONG, until
 
 
 def reciprocal(x):
     print("inverting", x)
     return 1 / x
+
+
+PRINTED = {"inverting 1", "inverting 0", "inverting 2", "inverting 4"}
+"""The lines that the jobs of the fixture ``failed`` print, beside a traceback."""
 
 
 def pass_gate(address):
@@ -31,6 +36,8 @@ def failed(cloud):
     """Return a map with three results and a failed element."""
     future = ck.Knot(name="reciprocals", func=reciprocal, cloud=cloud).map([1, 0, 2, 4])
     assert isinstance(future.exception(LONG), ZeroDivisionError)
+    # Batch reports the end, and shows the output, a moment after the last outcome.
+    until(lambda: future.job.status == "FAILED" and set(future.job.logs()) > PRINTED)
     return future
 
 
@@ -95,7 +102,7 @@ def test_errors_shows_as_many_as_asked_and_names_number_of_others(command, cloud
 
 
 def test_logs_labels_lines_of_several_jobs(command, failed):
-    lines = until(lambda: (found := command("logs", failed.job.job_id).stdout.splitlines())[8:] and found)
+    lines = command("logs", failed.job.job_id).stdout.splitlines()
     assert {"[0] inverting 1", "[1] inverting 0", "[2] inverting 2", "[3] inverting 4"} < set(lines)
     assert command("logs", failed.job.job_id, 2).stdout == "inverting 2\n"
     line = json.loads(command("logs", failed.job.job_id, 2, "--json").stdout)
@@ -113,14 +120,30 @@ def test_hint_of_an_error_is_a_command_that_shows_the_output(failed):
     assert shown.stdout.splitlines()[0] == "inverting 0"
 
 
-def test_follow_prints_lines_as_they_come_until_the_end(cloud, gate):
-    future = ck.Knot(name="gated", func=pass_gate, cloud=cloud).map([gate.address])
+@pytest.fixture
+def second_gate():
+    gate = Gate()
+    yield gate
+    gate.close()
+
+
+def pass_two_gates(first, second):
+    pass_gate(first)
+    socket.create_connection(second).recv(1)
+    return "done"
+
+
+def test_follow_prints_lines_as_they_come_until_the_end(cloud, gate, second_gate):
+    knot = ck.Knot(name="gated-twice", func=pass_two_gates, cloud=cloud)
+    future = knot.map([(gate.address, second_gate.address)], starmap=True)
     words = [sys.executable, "-u", "-m", "cloudknot", "logs", future.job.job_id, "--follow", "--cloud", "local"]
     environment = {"CLOUDKNOT_LOCAL_DIR": str(cloud.directory)}
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment) as following:
         assert following.stdout.readline() == "at the gate\n"
         gate.open()
-        assert following.stdout.read() == "through\n"
+        assert following.stdout.readline() == "through\n"
+        second_gate.open()
+        assert following.stdout.read() == ""
     assert following.returncode == 0
     assert future.result(LONG) == ["done"]
 
