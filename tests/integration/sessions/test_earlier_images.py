@@ -21,7 +21,7 @@ def earlier(image_uri):
 
 @pytest.fixture(scope="module")
 def job_id(cloud):
-    """Return the job of a knot, which the earlier version then updated as its last user."""
+    """Yield the job of a knot, which the earlier version then updated as its last user."""
     knot = ck.Knot(name="earlier-image", func=square, cloud=cloud)
     job = knot.map([1, 2]).job
     assert job.result(LONG) == [1, 4]
@@ -42,7 +42,9 @@ def job_id(cloud):
     cloud.call("batch", "register_job_definition", **fields, containerProperties=container)
     manifest = replace(job.manifest, image=earlier(job.manifest.image))
     cloud.storage.put(job.keys.manifest, manifest.to_document(job.keys.manifest))
-    return job.job_id
+    yield job.job_id
+    # A process may run some tests of this module, others of another one, and then the rest.
+    ck.Knot(name="earlier-image", cloud=cloud).clobber(clobber_results=True)
 
 
 @pytest.fixture

@@ -55,19 +55,22 @@ def test_program_ends_after_its_submission_and_another_reads_result(python, tmp_
 def test_program_waits_for_pending_callbacks_before_it_ends(python, tmp_path, no_stages):
     run = python(
         """
-        import time
+        import sys
         import cloudknot as ck
 
-        def slow(x):
-            import time
-            time.sleep(0.5)
+        def held(path, x):
+            import os, time
+            while not os.path.exists(path):
+                time.sleep(0.02)
             return x + 1
 
-        future = ck.Knot(name="callbacks", func=slow).map([1, 2])
+        future = ck.Knot(name="callbacks", func=held).map([(sys.argv[1], 1), (sys.argv[1], 2)], starmap=True)
         future.add_done_callback(lambda f: print("all", f.result()))
         future[1].add_done_callback(lambda f: print("one", f.result()))
         print("the end")
-        """
+        open(sys.argv[1], "w", encoding="utf-8").close()
+        """,
+        tmp_path / "go",
     )
     assert run.stderr == ""
     assert sorted(run.stdout.splitlines()) == ["all [2, 3]", "one 3", "the end"]
@@ -165,7 +168,8 @@ def test_error_without_credentials_suggests_aws_configure_and_local_cloud(tmp_pa
 def test_wait_for_results_ends_when_cloud_is_stopped(tmp_path):
     import cloudknot as ck
 
-    cloud = ck.LocalCloud(tmp_path)
+    # One vCPU for the job that starts again, and one for another job.
+    cloud = ck.LocalCloud(tmp_path, vcpus=2)
     with cloud:
         knot = ck.Knot(name="naps", func=nap, cloud=cloud)
         future = knot.map([600])

@@ -1,6 +1,5 @@
 """A server process makes its imports while a session prepares a knot, and creates nothing before it is needed."""
 
-import contextlib
 import os
 import signal
 import threading
@@ -70,10 +69,9 @@ def test_refused_function_creates_nothing(cloud):
 
 def test_killed_process_is_replaced(cloud):
     session = begin(cloud)
-    for pid in until(lambda: members(session)):
-        # The first process ends by itself once it has forked the second one.
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    until(lambda: members(session))
+    # One call for all of them, because the first process forks another one and ends.
+    os.killpg(session, signal.SIGKILL)
     until(lambda: not members(session))
     assert cloud.start().pid not in members(session)
 
