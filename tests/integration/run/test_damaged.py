@@ -14,8 +14,8 @@ from cloudknot.worker.wire.failure import VALUE
 from cloudknot.worker.wire.keys import Location
 from cloudknot.worker.wire.pack import Envelope, Origin, Pack, pack
 from tests.helpers.functions import square
+from tests.helpers.waiting import LONG, until
 
-LONG = 60
 COUNT = 6
 
 
@@ -25,10 +25,15 @@ def knot(cloud):
 
 
 def done(knot, chunksize=1, count=COUNT, **choices):
-    """Return an ended map."""
-    future = knot.map(range(count), chunksize=chunksize, **choices)
-    future.result(LONG)
-    return future
+    """Return an ended map with one pack for each chunk. A slow machine may store a chunk in several ones."""
+
+    def mapped():
+        future = knot.map(range(count), chunksize=chunksize, **choices)
+        future.result(LONG)
+        packs = sum(len(page) for page in future.job._view.list_packs(0))
+        return future if packs == -(-count // chunksize) else None
+
+    return until(mapped)
 
 
 def again(cloud, future):

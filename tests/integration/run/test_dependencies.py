@@ -291,7 +291,7 @@ def test_cancelling_first_map_of_chain_fails_all_later_ones(process_knot_of):
 
 def test_map_that_depends_on_more_than_twenty_jobs_is_refused(process_knot_of, cloud):
     # Batch accepts at most 20 dependencies for a job.
-    first = process_knot_of(nap).map([20.0] * 21, job_type="independent")
+    first = process_knot_of(nap).map([600] * 21, job_type="independent")
     knot = process_knot_of(double)
     before = len(knot.jobs)
     with pytest.raises(CloudknotInputError, match="21 Batch jobs"):
@@ -422,21 +422,23 @@ def test_empty_map_cannot_be_reduced(process_knot_of):
 
 def test_chain_completes_after_its_session_has_ended(cloud, tmp_path):
     submit = """
-        import time
+        import os, sys, time
         import cloudknot as ck
 
-        def slow(x):
-            time.sleep(3)
+        def held(path, x):
+            while not os.path.exists(path):
+                time.sleep(0.02)
             return x * 10
 
         def add_one(x):
             return x + 1
 
-        first = ck.Knot(name="shut-1", func=slow).map([1, 2, 3])
+        elements = [(sys.argv[1], x) for x in (1, 2, 3)]
+        first = ck.Knot(name="shut-1", func=held).map(elements, starmap=True)
         second = ck.Knot(name="shut-2", func=add_one).map(first)
         print(second.reduce(sum).job.job_id, second.done())
     """
-    script = tmp_path / "submit.py"
+    script, gate = tmp_path / "submit.py", tmp_path / "go"
     script.write_text(textwrap.dedent(submit))
     environment = {
         **os.environ,
@@ -444,7 +446,9 @@ def test_chain_completes_after_its_session_has_ended(cloud, tmp_path):
         "CLOUDKNOT_CLOUD": "local",
         "PYTHONPATH": str(ROOT),
     }
-    result = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=LONG)
+    command = [sys.executable, script, gate]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LONG)
+    gate.touch()
     assert result.returncode == 0, result.stderr
     job_id, ended = result.stdout.split()
     assert ended == "False"

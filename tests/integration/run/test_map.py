@@ -421,8 +421,8 @@ def test_waiting_job_reports_its_cause_and_warns_once(cloud, caplog, capsys, ele
     assert future.job.status_reason == "Cancelled by its future"
     generous.view_jobs()
     assert "a job is waiting" not in capsys.readouterr().out
-    (warning,) = [record.getMessage() for record in caplog.records if "a job is waiting" in record.getMessage()]
-    assert warning.startswith(future.job.name)
+    warnings = [record.getMessage() for record in caplog.records if record.getMessage().startswith(future.job.name)]
+    (warning,) = (text for text in warnings if "a job is waiting" in text)
     assert "MISCONFIGURATION:COMPUTE_ENVIRONMENT_MAX_RESOURCE" in warning
     several = generous.map([3, 4], vcpus=4, job_type="independent")
     until(lambda: several.job.status == "RUNNABLE")

@@ -99,13 +99,12 @@ def test_large_arrays_are_returned_writable(cloud):
 
 
 def note_and_maybe_die(directory, number, deadly):
-    """Create a file for this call, and die in the first attempt of the deadly number."""
+    """Create a file for this call. Die in the first attempt of the deadly number, when the file ``go`` exists."""
     with open(os.path.join(directory, f"{number}-{os.getpid()}"), "x"):
         pass
-    time.sleep(0.3)
     if number == deadly and os.environ["AWS_BATCH_JOB_ATTEMPT"] == "1":
-        # Long enough for the worker to store the results before this element.
-        time.sleep(1.5)
+        while not os.path.exists(os.path.join(directory, "go")):
+            time.sleep(0.02)
         os.kill(os.getpid(), 9)
     return number
 
@@ -113,6 +112,9 @@ def note_and_maybe_die(directory, number, deadly):
 def test_second_attempt_of_killed_chunk_continues_after_its_stored_results(cloud, tmp_path):
     knot = ck.Knot(name="scale-killed", func=note_and_maybe_die, cloud=cloud, retries=2)
     future = knot.map([(str(tmp_path), n, 4) for n in range(8)], starmap=True, chunksize=8)
+    # The worker stores them while the deadly element waits.
+    assert [element.result(LONG) for element in future[:4]] == [0, 1, 2, 3]
+    (tmp_path / "go").touch()
     assert future.result(LONG) == list(range(8))
     calls = [sum(path.name.startswith(f"{n}-") for path in tmp_path.iterdir()) for n in range(8)]
     assert calls == [1, 1, 1, 1, 2, 1, 1, 1]

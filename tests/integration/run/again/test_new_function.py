@@ -1,6 +1,7 @@
 """Failed elements run again with the present function of their knot: `retry_failed(knot=...)`."""
 
 import logging
+import socket
 
 import pytest
 
@@ -168,10 +169,18 @@ def test_memory_is_that_of_the_map_or_more(cloud, of_map, of_knot, of_retry, exp
     assert {"type": "MEMORY", "value": str(expected)} in described["container"]["resourceRequirements"]
 
 
-def test_chains_and_gathered_results_run_with_new_functions(cloud):
-    source = knot_of(cloud, odd_fail).map(range(4))
+def enter(address):
+    with socket.create_connection(tuple(address), timeout=LONG) as connection:
+        connection.recv(1)
+
+
+def test_chains_and_gathered_results_run_with_new_functions(cloud, gate):
+    waiting = knot_of(cloud, enter, name="again-gate").map([gate.address])
+    source = knot_of(cloud, odd_fail).map(range(4), depends_on=waiting)
     doubled = knot_of(cloud, scaled, name="again-next").map(source, kwargs={"scale": 2})
     summed = doubled.reduce(no_total)
+    # All of them are submitted, so each waits for the one before it.
+    gate.open()
     assert isinstance(summed.exception(LONG), ck.BatchJobFailedError)
     assert source.retry_failed(knot=knot_of(cloud, tens)).result(LONG) == [0, 10, 2, 30]
     again = doubled.retry_failed(knot=knot_of(cloud, tens_of, name="again-next"))
