@@ -27,7 +27,10 @@ def test_stop_asks_before_it_ends_jobs(own_cloud):
 
 def test_stop_keeps_results_and_asks_nothing(own_cloud):
     knot = ck.Knot(name="squares", func=square, cloud=own_cloud)
-    assert knot.map([3]).result(LONG) == [9]
+    future = knot.map([3])
+    assert future.result(LONG) == [9]
+    # Batch reports the end of the job a moment after its last result.
+    until(lambda: future.job.status == "SUCCEEDED")
     stopped = run(own_cloud, "stop").stdout
     assert "Its knots, results and installed packages are kept." in stopped
     assert f"cloudknot local start --directory {own_cloud.directory}" in stopped
