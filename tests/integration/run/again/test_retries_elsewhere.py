@@ -10,8 +10,8 @@ import threading
 import pytest
 
 import cloudknot as ck
+from cloudknot.aws.batch import LIVE_STATES
 from tests.helpers.functions import double
-from tests.helpers.inventory import LIVE
 from tests.helpers.waiting import LONG, until
 
 
@@ -74,7 +74,7 @@ def test_another_session_retries_failures_before_batch_reports_the_end(cloud, el
     )
     assert isinstance(future.exception(LONG), FileNotFoundError)
     path.touch()
-    assert future.job.status in LIVE
+    assert future.job.status in LIVE_STATES
     assert ck.BatchJob(future.job.job_id, cloud=elsewhere).retry_failed().result(LONG) == [str(path)]
 
 
