@@ -111,7 +111,7 @@ def test_session_on_another_machine_finds_knot_and_results(cloud, pars, tmp_path
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
     command = [sys.executable, "-c", SESSION, str(cloud.directory)]
     session = subprocess.run(
-        command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
+        command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120
     )
     first, second, third = session.stdout.splitlines()
     assert first == f"[[1, 4], [9]] {knot.image_uri} optics failing"

@@ -53,7 +53,7 @@ class RacingSession(CountingCloud):
     def call(self, service: str, operation: str, **arguments: Any) -> dict[str, Any]:
         if operation != "create_stack":
             return super().call(service, operation, **arguments)
-        self.barrier.wait(timeout=60)
+        self.barrier.wait(timeout=120)
         with CREATION_LOCK:  # moto checks the name and makes the stack in two steps, AWS in one.
             return super().call(service, operation, **arguments)
 
