@@ -252,6 +252,7 @@ def test_slow_session_submits_nothing_after_its_claim_became_void(cloud, knot_of
     future = knot_of(fail_without_file).map(inputs(tmp_path, 1), starmap=True)
     with pytest.raises(LookupError):
         future.result(LONG)
+    wait_for_end(future.job)
     (tmp_path / "ready").touch()
     job = future.job
     monkeypatch.setattr("cloudknot.run.jobs.retries.retry.CLAIM_PATIENCE", 0.2)
@@ -489,6 +490,7 @@ def test_retry_waits_for_running_memory_growth(cloud, switches, tmp_path):
 def test_retry_succeeds_after_interrupted_retry(cloud, knot_of, tmp_path):
     future = knot_of(fail_without_file).map(inputs(tmp_path, 1), starmap=True)
     assert isinstance(future.exception(LONG), LookupError)
+    wait_for_end(future.job)
     (tmp_path / "ready").touch()
     own = ck.LocalCloud(cloud.directory)
     job, refused = ck.BatchJob(future.job.job_id, cloud=own), []

@@ -170,6 +170,7 @@ def test_knots_and_pars_of_earlier_version_are_updated(cloud):
     assert (first.job_role, second.job_role) == (shared, shared)
     job = first.map([2, "not a number"]).job
     job.future().exception(120)
+    until(lambda: job.status == "FAILED")
     # An update of the Pars keeps the shared role, because running maps and the other knot have it.
     pars = ck.Pars(earlier.pars, policies="AmazonSQSFullAccess", cloud=cloud)
     assert pars.job_role == shared

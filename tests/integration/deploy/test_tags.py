@@ -14,6 +14,7 @@ from cloudknot.deploy.job_definition import BucketName
 from cloudknot.options.choices import KnotOptions
 from tests.helpers.functions import nap, square
 from tests.helpers.inventory import inventory
+from tests.helpers.waiting import until
 
 TAGS = {"Project": "squares", "Cost Center": "A-7"}
 
@@ -132,6 +133,8 @@ def test_retry_and_reduce_of_later_session_have_knots_tags(cloud, tmp_path):
     future = knot.map([str(tmp_path / "missing"), str(tmp_path / "too")])
     assert isinstance(future[0].exception(120), FileNotFoundError)
     assert isinstance(future[1].exception(120), FileNotFoundError)
+    # Another session knows of all failures only when the job has ended, a moment after its last result.
+    until(lambda: future.job.status == "FAILED")
     job = ck.BatchJob(future.job.job_id, cloud=cloud)
     job.retry_failed()
     gathered = job.reduce(len, requirements=[])

@@ -84,6 +84,7 @@ def test_prune_deletes_only_images_without_use(cloud, prune):
     # All that was kept still works, and results need no image.
     assert second.map([3]).result(LONG) == [27]
     assert newer.map([3]).result(LONG) == [6]
+    until(lambda: failed.job.status == "FAILED")
     retried = ck.BatchJob(failed.job.job_id, cloud=cloud).retry_failed()
     assert isinstance(retried[0].exception(LONG), ZeroDivisionError)
     assert ck.BatchJob(done.job.job_id, cloud=cloud).result(LONG) == [9]

@@ -7,7 +7,7 @@ import pytest
 
 import cloudknot as ck
 from tests.helpers import functions
-from tests.helpers.waiting import LONG
+from tests.helpers.waiting import LONG, until
 
 
 def odd_fail(x):
@@ -121,6 +121,7 @@ def test_later_retries_keep_newest_function_and_a_name_stands_for_the_knot(faile
     knot_of(cloud, fail_again)
     second = failed.retry_failed(knot="again")
     assert isinstance(second.exception(LONG), OSError)
+    until(lambda: second.job.status == "FAILED")
     # Another session, which knows only the id, goes on with the function of the newest round.
     elsewhere = ck.BatchJob(failed.job.job_id, cloud=ck.LocalCloud(cloud.directory))
     assert isinstance(elsewhere.retry_failed().exception(LONG), OSError)
@@ -233,6 +234,7 @@ def test_function_with_other_parameters_is_refused(cloud, elements, choices, fun
     first = added if choices.get("starmap") else fail_on_scale
     future = knot_of(cloud, first, name="again-parameters").map(elements, **choices)
     future.exception(LONG)
+    until(lambda: future.job.status == "FAILED")
     job = ck.BatchJob(future.job.job_id, cloud=ck.LocalCloud(cloud.directory))
     text = refusal(lambda: job.retry_failed(knot=knot_of(cloud, func, name="again-parameters")))
     assert " cannot be called with " in text or "kwargs do not fit" in text
