@@ -103,6 +103,8 @@ def test_cell_of_notebook_goes_on_after_stop_and_start(own_cloud, command_on) ->
     names = {"cloud": own_cloud}
     exec("import cloudknot as ck\nknot = ck.Knot(name='cube', func=lambda x: x ** 3, cloud=cloud)", names)
     exec("future = knot.map(range(3)); first = future.result()", names)
+    # A result is there before its job has ended, and the command asks before it ends jobs.
+    until(lambda: names["future"].job.status == "SUCCEEDED")
     command = command_on(own_cloud)
     assert command("local", "stop").exit_code == 0
     assert command("local", "start").exit_code == 0

@@ -52,7 +52,9 @@ def test_directory_without_cloud_is_named_and_left_unchanged(tmp_path, content):
 
 
 def test_running_and_stopped_cloud(own_cloud):
-    assert ck.Knot(name="squares", func=square, cloud=own_cloud).map([3]).result(LONG) == [9]
+    future = ck.Knot(name="squares", func=square, cloud=own_cloud).map([3])
+    assert future.result(LONG) == [9]
+    until(lambda: future.job.status == "SUCCEEDED")
     running, code = state_of(own_cloud.directory)
     assert (running["state"], running["directory"], code) == ("running", str(own_cloud.directory), 0)
     own_cloud.stop()
