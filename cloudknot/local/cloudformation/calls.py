@@ -27,20 +27,23 @@ STACK_AGENT = "cloudknot-stacks"
 """The user agent of the calls."""
 
 
-class Network:
-    """The way from CloudFormation to the other services.
+class InProcessServices:
+    """The other services, as CloudFormation calls them.
 
     Parameters
     ----------
-    services : WSGI application
+    application : WSGI application
         Answers requests that have passed the gate.
     gate : Gate
+        Checks the permissions for each call.
     find_key : callable
         Returns an accepted key by its id, or None.
     """
 
-    def __init__(self, services: WSGIApplication, gate: Gate, find_key: Callable[[str], AcceptedKey | None]) -> None:
-        self.services, self.gate, self._find_key = services, gate, find_key
+    def __init__(
+        self, application: WSGIApplication, gate: Gate, find_key: Callable[[str], AcceptedKey | None]
+    ) -> None:
+        self.application, self.gate, self._find_key = application, gate, find_key
         self.is_closed = False
 
     def close(self) -> None:
@@ -56,7 +59,7 @@ class Network:
 class StackCalls:
     """The calls with one key. The key is None if it ended since the operation began: every call is refused."""
 
-    network: Network
+    services: InProcessServices
     access_key: str
     key: AcceptedKey | None
 
@@ -70,7 +73,7 @@ class StackCalls:
         ServiceError
             The call was refused.
         """
-        if self.network.is_closed:
+        if self.services.is_closed:
             raise SystemExit
         try:
             return self._call(service, operation, arguments, identifier)
@@ -80,7 +83,7 @@ class StackCalls:
             if isinstance(error, OSError) and error.errno in ERRORS:
                 raise ServiceError(CODE, str(error), 507) from error
             # Only this thread ends. The operation is still in progress.
-            if self.network.is_closed:
+            if self.services.is_closed:
                 raise SystemExit from None
             raise
 
@@ -94,10 +97,10 @@ class StackCalls:
             "HTTP_USER_AGENT": STACK_AGENT,
             f"HTTP_{CALL_HEADER.upper().replace('-', '_')}": identifier,
             RECEIVED: found,
-            "cloudknot.principal": self.network.gate.permit(self.key, found),
+            "cloudknot.principal": self.services.gate.permit(self.key, found),
         }
         recorded = wsgi.RecordedAnswer()
-        body = wsgi.full_body(self.network.services(environ, recorded))
+        body = wsgi.full_body(self.services.application(environ, recorded))
         return _parse(service, operation, recorded, body)
 
 

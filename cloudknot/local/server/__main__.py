@@ -32,7 +32,7 @@ from cloudknot.local.batch.logs import GROUP, LogShipper
 from cloudknot.local.batch.resource_api import QUOTA
 from cloudknot.local.batch.runner import Runner
 from cloudknot.local.cloudformation.api import CloudFormation
-from cloudknot.local.cloudformation.calls import Network
+from cloudknot.local.cloudformation.calls import InProcessServices
 from cloudknot.local.cloudformation.stack_store import StackStore
 from cloudknot.local.codebuild.api import CodeBuild
 from cloudknot.local.directory.database import Database
@@ -226,9 +226,9 @@ class Server:
         )
         self._gate = self._access.gate(LOG_PATH)
         # With the key of each caller, so that CloudFormation can do no more than its caller, as on AWS.
-        self._network = Network(self._answer_for_stacks, self._gate, self._access.on_behalf_of)
+        self._called_by_stacks = InProcessServices(self._answer_for_stacks, self._gate, self._access.on_behalf_of)
         store = StackStore(self._database)
-        self._stacks = CloudFormation(store, self._network.calls_of, self._access.is_owner)
+        self._stacks = CloudFormation(store, self._called_by_stacks.calls_of, self._access.is_owner)
         self._services = self.services(
             Dispatch(self._gate, self._batch, self._logs, self._builds, s3, self._access.services, self._stacks)
         )
@@ -301,7 +301,7 @@ class Server:
                 state_file(self._options.directory).unlink(missing_ok=True)
             # The socket first: new clients are refused at once, and do not wait for an answer that never comes.
             self._http.close()
-            self._network.close()
+            self._called_by_stacks.close()
             self._batch.close()
             self._builds.close()
             # After the jobs, so that it ships the rest of their output.
