@@ -154,26 +154,26 @@ class Gate:
             body, request = source, replace(request, body=source)
         if not admission.is_verified and (code := signature_error(request, claim, accepted.key)):
             raise _unsigned(code, claim.service)
+        # Before the reading: errors in a request are for its authenticated sender.
         self._check_expiry(accepted, claim.service)
         found = read_request(request, claim)
-        return found, self.permit(accepted, found), body
+        self._check_permissions(accepted.principal, found)
+        return found, accepted.principal, body
 
     def permit(self, accepted: AcceptedKey, found: Received) -> Principal | None:
-        """Return the principal of a key that makes a request. None stands for the cloud's owner.
+        """Return the principal for a call of CloudFormation with a key. None stands for the cloud's owner.
 
         Raises
         ------
         ServiceError
-            The key has expired, or no policy allows the request.
+            The key has expired, or no policy allows the call.
         """
-        principal = accepted.principal
-        if principal is not None:
-            self._check_expiry(accepted, found.service)
-            self._check_permissions(principal, found)
-        return principal
+        self._check_expiry(accepted, found.service)
+        self._check_permissions(accepted.principal, found)
+        return accepted.principal
 
     def _check_expiry(self, accepted: AcceptedKey, service: str) -> None:
-        if accepted.principal is not None and self._keys.expired(accepted):
+        if self._keys.expired(accepted):
             message = "The security token included in the request is expired"
             raise ServiceError("ExpiredToken" if wsgi.is_xml(service) else "ExpiredTokenException", message, 403)
 
@@ -207,8 +207,10 @@ class Gate:
             environ, start_response, "s3", ServiceError("AccessDenied", _message(principal, listing, ""), 403)
         )
 
-    def _check_permissions(self, principal: Principal, found: Received) -> None:
+    def _check_permissions(self, principal: Principal | None, found: Received) -> None:
         """Refuse a request that the principal's policies do not allow."""
+        if principal is None:
+            return
         service = found.service
         common = _common(principal, self._names.region)
         for access in self._needed(found, common):
