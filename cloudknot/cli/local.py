@@ -101,7 +101,10 @@ def status(directory: str | None, as_json: bool) -> None:
 
 def _condition(cloud: LocalCloud) -> str:
     """Return the condition of a cloud that does not answer: silent, stopped, ended, half deleted or missing."""
-    from cloudknot.local.directory.state import MARKER, is_half_deleted, is_locked, read_state, server_lock
+    from cloudknot.local.directory.deletion import is_half_deleted
+    from cloudknot.local.directory.files import MARKER, server_lock
+    from cloudknot.local.directory.locks import is_locked
+    from cloudknot.local.directory.state import read_state
 
     if is_locked(server_lock(cloud.directory)):
         return "silent"
@@ -114,7 +117,7 @@ def _condition(cloud: LocalCloud) -> str:
 
 def _explain(condition: str, cloud: LocalCloud) -> str:
     """Return the message about a cloud that does not answer."""
-    from cloudknot.local.directory.state import log_file
+    from cloudknot.local.directory.files import log_file
     from cloudknot.local.options import local_command
 
     start, stop, delete = (f"`{local_command(name, cloud.directory)}`" for name in ("start", "stop", "delete"))

@@ -11,7 +11,7 @@ from shlex import quote
 from typing import TYPE_CHECKING
 
 from cloudknot.errors import CloudknotConfigurationError, refuse
-from cloudknot.local.directory.state import OPTIONS
+from cloudknot.local.directory.files import OPTIONS
 from cloudknot.local.runners.choice import RUNNERS, WITH_REGISTRY
 from cloudknot.options import config
 

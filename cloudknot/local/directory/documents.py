@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cloudknot.local.directory.database import Database
-from cloudknot.local.directory.state import RECORDS
+from cloudknot.local.directory.files import RECORDS
 
 Document = dict[str, Any]
 CALLS = "call"

@@ -11,10 +11,10 @@ import threading
 import time
 from pathlib import Path
 
-from cloudknot.local.directory.state import FULL
-
 CODE = "InsufficientStorage"
 """The error code of a call that cannot be stored. AWS has none for this: its storage has no end."""
+FULL = {errno.ENOSPC, errno.EDQUOT}
+"""The errors of the system for a full disk, and for a used-up share of it."""
 NO_FILES = frozenset({errno.EMFILE, errno.ENFILE})
 """The errors of the system for too many open files."""
 ERRORS = NO_FILES | FULL

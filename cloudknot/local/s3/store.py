@@ -20,7 +20,7 @@ from typing import TypeVar
 
 from cloudknot.local import wsgi
 from cloudknot.local.directory.database import Database
-from cloudknot.local.directory.state import OBJECTS
+from cloudknot.local.directory.files import OBJECTS
 from cloudknot.local.s3.errors import S3Error
 from cloudknot.local.s3.records import (
     Condition,

@@ -35,25 +35,15 @@ from cloudknot.local.cloudformation.api import CloudFormation
 from cloudknot.local.cloudformation.calls import InProcessServices
 from cloudknot.local.cloudformation.stack_store import StackStore
 from cloudknot.local.codebuild.api import CodeBuild
+from cloudknot.local.directory.claim import claim
 from cloudknot.local.directory.database import Database
+from cloudknot.local.directory.deletion import finish_deletion
 from cloudknot.local.directory.documents import Documents, cloud_database
+from cloudknot.local.directory.files import JOBS, LOGS, SCRATCH, log_file, server_lock, state_file
 from cloudknot.local.directory.full_disk import FullDisk
-from cloudknot.local.directory.state import (
-    JOBS,
-    LOGS,
-    REGION,
-    SCRATCH,
-    VERSION,
-    CloudState,
-    Identity,
-    claim,
-    finish_deletion,
-    locked,
-    log_file,
-    server_lock,
-    state_file,
-    write_state,
-)
+from cloudknot.local.directory.identity import Identity
+from cloudknot.local.directory.locks import locked
+from cloudknot.local.directory.state import REGION, VERSION, CloudState, write_state
 from cloudknot.local.iam.gate import Admission
 from cloudknot.local.iam.requests.calls import load_ahead
 from cloudknot.local.iam.signing import AccessKey

@@ -25,21 +25,12 @@ from cloudknot.aws.images.image_store import ImageStore
 from cloudknot.aws.sdk.process_limits import check_limits
 from cloudknot.errors import CKTimeoutError, ClockSkewError, CloudError
 from cloudknot.local import admin
-from cloudknot.local.directory.state import (
-    JOBS,
-    MARKER,
-    REGION,
-    CloudState,
-    check_owner,
-    delete_files,
-    is_locked,
-    locked,
-    read_state,
-    server_lock,
-    state_file,
-    usable,
-    write_state,
-)
+from cloudknot.local.directory.claim import check_owner
+from cloudknot.local.directory.deletion import delete_files
+from cloudknot.local.directory.files import JOBS, MARKER, server_lock, state_file
+from cloudknot.local.directory.locks import is_locked, locked
+from cloudknot.local.directory.refused_writes import usable
+from cloudknot.local.directory.state import REGION, CloudState, read_state, write_state
 from cloudknot.local.options import (
     DIRECTORY_VARIABLE,
     ServerOptions,

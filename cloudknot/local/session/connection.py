@@ -13,18 +13,12 @@ from cloudknot.aws.sdk import forks
 from cloudknot.aws.sdk.process_limits import CLOUD_TASKS, check_limits
 from cloudknot.errors import CloudknotError
 from cloudknot.local import admin
-from cloudknot.local.directory.state import (
-    REGION,
-    CloudState,
-    check_owner,
-    claim,
-    is_locked,
-    locked,
-    read_state,
-    server_lock,
-    usable,
-    write_state,
-)
+from cloudknot.local.directory.claim import check_owner, claim
+from cloudknot.local.directory.files import server_lock
+from cloudknot.local.directory.full_disk import refuse_full
+from cloudknot.local.directory.locks import is_locked, locked
+from cloudknot.local.directory.refused_writes import usable
+from cloudknot.local.directory.state import REGION, CloudState, read_state, write_state
 from cloudknot.local.options import ServerOptions, check_running, local_command, remember, with_last
 from cloudknot.local.runners.choice import DEFAULT, RUNNERS
 from cloudknot.local.session.launch import ServerProcess, check_installed, check_registry, launch, log_end
@@ -134,8 +128,6 @@ class Connection:
             self._dismiss()
 
     def _start(self) -> CloudState:
-        from cloudknot.local.directory.full_disk import refuse_full
-
         options = with_last(self._options, self._directory)
         # Checked before the start: of a server that fails to start, only the end of its log is known.
         check_installed()

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import IO
 
 from cloudknot.errors import CloudError, CloudknotConfigurationError
-from cloudknot.local.directory.state import CloudState, log_file, read_state
+from cloudknot.local.directory.files import log_file
+from cloudknot.local.directory.state import CloudState, read_state
 from cloudknot.local.options import ServerOptions
 
 START_TIMEOUT = 60.0

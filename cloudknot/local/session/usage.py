@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cloudknot.local.directory.disk_use import DiskUse
-from cloudknot.local.directory.state import DATABASES, LOGS, OBJECTS
+from cloudknot.local.directory.files import DATABASES, LOGS, OBJECTS
 from cloudknot.local.runners.images.prune import remaining_size
 from cloudknot.local.s3.storage.schema import DATABASE, count_objects
 

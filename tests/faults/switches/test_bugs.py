@@ -8,7 +8,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 import cloudknot as ck
-from cloudknot.local.directory.state import log_file
+from cloudknot.local.directory.files import log_file
 from cloudknot.worker.s3.retries import BUG_HEADER, REPEATED_BUGS
 from tests.faulty_cloud.plan import Faults
 from tests.helpers.functions import square

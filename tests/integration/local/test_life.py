@@ -14,15 +14,9 @@ import pytest
 
 from cloudknot.errors import CloudError, CloudknotInputError
 from cloudknot.local import LocalCloud, admin
-from cloudknot.local.directory.state import (
-    CloudState,
-    is_locked,
-    locked,
-    read_state,
-    server_lock,
-    state_file,
-    write_state,
-)
+from cloudknot.local.directory.files import server_lock, state_file
+from cloudknot.local.directory.locks import is_locked, locked
+from cloudknot.local.directory.state import CloudState, read_state, write_state
 from cloudknot.local.runners.images.store import materialise
 from tests.helpers.batch import WORKER, Client, Image, alive, until_written
 from tests.helpers.paths import ROOT

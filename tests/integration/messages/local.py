@@ -14,7 +14,10 @@ from cloudknot.aws.images.ecr import RegistryLogin
 from cloudknot.aws.images.registry.client import Registry
 from cloudknot.aws.sdk.process_limits import _allow_open_files, _check_tasks
 from cloudknot.local.admin import answers
-from cloudknot.local.directory.state import MARKER, CloudState, check_owner, locked, read_state
+from cloudknot.local.directory.claim import check_owner
+from cloudknot.local.directory.files import MARKER
+from cloudknot.local.directory.locks import locked
+from cloudknot.local.directory.state import CloudState, read_state
 from cloudknot.local.options import ServerOptions, check_running
 from cloudknot.local.runners.docker import connect
 from cloudknot.local.runners.images.prune import limit

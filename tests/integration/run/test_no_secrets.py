@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import cloudknot as ck
-from cloudknot.local.directory.state import RECORDS, state_file
+from cloudknot.local.directory.files import RECORDS, state_file
 from tests.helpers.waiting import until
 
 

@@ -9,21 +9,11 @@ import pytest
 
 import cloudknot as ck
 from cloudknot.local import LocalCloud
-from cloudknot.local.directory.state import (
-    DATABASES,
-    FORMAT,
-    MARKER,
-    OBJECTS,
-    CloudState,
-    check_owner,
-    claim,
-    delete_files,
-    own_folder,
-    read_state,
-    state_file,
-    usable,
-    write_state,
-)
+from cloudknot.local.directory.claim import check_owner, claim, own_folder
+from cloudknot.local.directory.deletion import delete_files
+from cloudknot.local.directory.files import DATABASES, FORMAT, MARKER, OBJECTS, state_file
+from cloudknot.local.directory.refused_writes import usable
+from cloudknot.local.directory.state import CloudState, read_state, write_state
 from cloudknot.local.options import default_directory
 from cloudknot.options.config import data_folder
 from tests.helpers.foreign import NOBODY, foreign_directory

@@ -278,7 +278,7 @@ class TestPrune:
         assert cloud.content == ([], [])
 
     def test_environment_that_is_being_built_stays(self, cloud):
-        from cloudknot.local.directory.state import locked as lock
+        from cloudknot.local.directory.locks import locked as lock
 
         path = cloud.environment("one")
         with lock(path.with_name("one.lock")):

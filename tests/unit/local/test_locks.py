@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from cloudknot.errors import CKTimeoutError
-from cloudknot.local.directory.state import is_locked, locked
+from cloudknot.local.directory.locks import is_locked, locked
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from cloudknot.local.directory.state import locked
+from cloudknot.local.directory.locks import locked
 with locked(Path(sys.argv[1])):
     print(flush=True)
     time.sleep(60)
@@ -21,7 +21,7 @@ with locked(Path(sys.argv[1])):
 INHERIT = """
 import subprocess, sys
 from pathlib import Path
-from cloudknot.local.directory.state import locked
+from cloudknot.local.directory.locks import locked
 with locked(Path(sys.argv[1])) as descriptor:
     child = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], pass_fds=[descriptor])
     print(child.pid, flush=True)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cloudknot.local.directory.state import OPTIONS
+from cloudknot.local.directory.files import OPTIONS
 from cloudknot.local.options import ServerOptions, remember, with_last
 
 DOCKER = ServerOptions(runner="docker", registry="127.0.0.1:5000", iam=True, vcpus=3)

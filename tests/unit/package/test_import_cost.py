@@ -153,7 +153,9 @@ def test_embedded_cloud_package_loads_its_modules_on_first_use():
     assert set(parts) == {"cloudknot.local"} | {
         f"cloudknot.local.{part}"
         for part in (
-            *("admin", "directory", "directory.state", "options", "runners", "runners.choice"),
+            *("admin", "options", "runners", "runners.choice"),
+            *("directory", "directory.claim", "directory.deletion", "directory.files", "directory.full_disk"),
+            *("directory.locks", "directory.refused_writes", "directory.state"),
             *("session", "session.cloud", "session.connection", "session.launch"),
         )
     }

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cloudknot.errors import ImageError
+from cloudknot.local.directory.claim import check_owner, own_folder
 from cloudknot.local.directory.disk_use import delete
-from cloudknot.local.directory.state import check_owner, locked, own_folder
+from cloudknot.local.directory.locks import locked
 from cloudknot.local.runners.images.contents import damaged_packages, is_intact, mark_complete, site_packages
 from cloudknot.local.runners.images.installed import copy_installed, forget
 from cloudknot.local.runners.images.usage import mark_used

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from cloudknot.errors import CKTimeoutError, refuse
 from cloudknot.local.directory.disk_use import DiskUse, delete
-from cloudknot.local.directory.state import locked
+from cloudknot.local.directory.locks import locked
 from cloudknot.local.runners.images.contents import recorded_size
 from cloudknot.local.runners.images.environments import environments_folder, is_shared, lock_of
 from cloudknot.local.runners.images.installed import COPIES

@@ -18,8 +18,9 @@ from cloudknot.aws.images.image_store import Image
 from cloudknot.errors import ImageError, ResourceExistsException
 from cloudknot.local import admin
 from cloudknot.local.batch.records import Status
+from cloudknot.local.directory.claim import claim, own_folder
 from cloudknot.local.directory.disk_use import delete
-from cloudknot.local.directory.state import claim, own_folder, usable
+from cloudknot.local.directory.refused_writes import usable
 from cloudknot.local.runners.images.contents import is_intact
 from cloudknot.local.runners.images.environments import environment_of, environments_folder
 from cloudknot.local.runners.images.prune import keep_within_limit, limit

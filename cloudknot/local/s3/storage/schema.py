@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from cloudknot.local.directory.state import OBJECTS
+from cloudknot.local.directory.files import OBJECTS
 from cloudknot.local.s3.errors import S3Error
 from cloudknot.local.s3.records import Extent, MultipartUpload, ObjectVersion, Properties, StoredBucket, UploadedPart
 

@@ -10,7 +10,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from cloudknot.local import LocalCloud
-from cloudknot.local.directory.state import read_state, state_file
+from cloudknot.local.directory.files import state_file
+from cloudknot.local.directory.state import read_state
 from tests.helpers.batch import WORKER
 from tests.helpers.waiting import LONG
 

@@ -18,7 +18,7 @@ import pytest
 
 from cloudknot.errors import ImageError
 from cloudknot.image.publish import publish
-from cloudknot.local.directory.state import is_locked
+from cloudknot.local.directory.locks import is_locked
 from cloudknot.local.runners.images.contents import is_intact, site_packages
 from cloudknot.local.runners.images.store import materialise
 from cloudknot.program.packages import uv

@@ -6,7 +6,9 @@ import signal
 
 import pytest
 
-from cloudknot.local.directory.state import is_locked, read_state, server_lock
+from cloudknot.local.directory.files import server_lock
+from cloudknot.local.directory.locks import is_locked
+from cloudknot.local.directory.state import read_state
 from tests.helpers.waiting import until
 
 

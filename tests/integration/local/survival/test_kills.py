@@ -13,7 +13,9 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from cloudknot.local import LocalCloud
-from cloudknot.local.directory.state import REGION, is_locked, read_state, server_lock
+from cloudknot.local.directory.files import server_lock
+from cloudknot.local.directory.locks import is_locked
+from cloudknot.local.directory.state import REGION, read_state
 from tests.helpers.waiting import until
 from tests.unit.local.s3.stores import Stores
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import cloudknot as ck
-from cloudknot.local.directory.state import is_locked, server_lock, state_file
+from cloudknot.local.directory.files import server_lock, state_file
+from cloudknot.local.directory.locks import is_locked
 from tests.helpers.paths import ROOT
 from tests.helpers.waiting import LONG, until
 

@@ -9,7 +9,8 @@ from click.testing import CliRunner
 
 import cloudknot as ck
 from cloudknot.cli.main import main
-from cloudknot.local.directory.state import DELETED, MARKER, is_locked, locked, server_lock
+from cloudknot.local.directory.files import DELETED, MARKER, server_lock
+from cloudknot.local.directory.locks import is_locked, locked
 from tests.helpers.functions import square
 from tests.helpers.waiting import LONG, until
 

@@ -4,16 +4,10 @@ import shutil
 
 import pytest
 
+from cloudknot.local.directory.claim import claim
+from cloudknot.local.directory.deletion import delete_files, finish_deletion
 from cloudknot.local.directory.documents import Documents, cloud_database
-from cloudknot.local.directory.state import (
-    DELETED,
-    MARKER,
-    claim,
-    delete_files,
-    finish_deletion,
-    server_lock,
-    state_file,
-)
+from cloudknot.local.directory.files import DELETED, MARKER, server_lock, state_file
 from cloudknot.local.s3.store import ObjectStore
 from tests.unit.local.s3.deaths import dies_at
 from tests.unit.local.s3.stores import put
