@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from cloudknot.local.iam.signing import AccessKey
 
 DIRECTORY_VARIABLE = "CLOUDKNOT_LOCAL_DIR"
+ARGUMENTS_FROM_STDIN = "--arguments-from-stdin"
+"""The only argument of a server that gets the others from the session, after its imports."""
 
 
 @dataclass(frozen=True)

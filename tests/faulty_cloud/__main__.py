@@ -14,7 +14,8 @@ from cloudknot.aws.images.registry.client import Registry
 from cloudknot.local.batch.runner import Runner
 from cloudknot.local.iam.requests.objects import S3Request
 from cloudknot.local.iam.requests.received import received
-from cloudknot.local.server.__main__ import Server, main
+from cloudknot.local.server.__main__ import main
+from cloudknot.local.server.assembly import Server
 from cloudknot.local.wsgi import FileBody, send
 from cloudknot.worker.s3.owners import HEADER
 from tests.faulty_cloud.faulty_runner import FaultyRunner

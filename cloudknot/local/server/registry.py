@@ -20,6 +20,15 @@ def login_from_environment(registry: str) -> RegistryLogin:
     return RegistryLogin(registry, os.environ.get(USERNAME_VARIABLE, "AWS"), os.environ.get(PASSWORD_VARIABLE, ""))
 
 
+def take_login(registry: str) -> RegistryLogin:
+    """Return the login for a registry, and remove it from the environment."""
+    login = login_from_environment(registry)
+    # Job processes inherit this process's environment, and jobs must not see the login.
+    for name in (USERNAME_VARIABLE, PASSWORD_VARIABLE):
+        os.environ.pop(name, None)
+    return login
+
+
 def registry_of(login: RegistryLogin, timeout: float = TIMEOUT) -> Registry:
     """Return a client that gives up soon, because the callers of the embedded ECR repeat their requests."""
     return Registry(login, timeout=timeout, patience=1)

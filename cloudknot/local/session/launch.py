@@ -19,7 +19,7 @@ from typing import IO
 from cloudknot.errors import CloudError, CloudknotConfigurationError
 from cloudknot.local.directory.files import log_file
 from cloudknot.local.directory.state import CloudState, read_state
-from cloudknot.local.options import ServerOptions
+from cloudknot.local.options import ARGUMENTS_FROM_STDIN, ServerOptions
 
 START_TIMEOUT = 60.0
 """Seconds."""
@@ -69,7 +69,7 @@ class ServerProcess:
         try:
             self._process = subprocess.Popen(
                 # -P: a module of the user's in the directory must not replace one of the standard library.
-                [sys.executable, "-P", "-m", module, "--wait"],
+                [sys.executable, "-P", "-m", module, ARGUMENTS_FROM_STDIN],
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,

@@ -204,8 +204,8 @@ class TestBusyCloud:
 
     def test_server_kills_itself_after_its_time_limit(self):
         program = (
-            "import threading; from cloudknot.local.server import __main__ as server; "
-            "server._kill_self_after(1); threading.Event().wait()"
+            "import threading; from cloudknot.local.server.process.ending import kill_self_after; "
+            "kill_self_after(1); threading.Event().wait()"
         )
         command, root = [sys.executable, "-c", program], ROOT
         assert subprocess.run(command, cwd=root, timeout=LONG, check=False).returncode == -signal.SIGALRM

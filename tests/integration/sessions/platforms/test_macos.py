@@ -7,7 +7,7 @@ import urllib.request
 
 import pytest
 
-from cloudknot.local.server import __main__ as server
+from cloudknot.local.server.process.open_files import raise_file_limit
 from cloudknot.local.session.launch import _for_forks_of_macos
 from tests.helpers.paths import ROOT
 
@@ -55,7 +55,7 @@ def test_the_server_takes_the_most_open_files_that_the_kernel_allows(monkeypatch
 
     monkeypatch.setattr(resource, "getrlimit", lambda _: (256, resource.RLIM_INFINITY))
     monkeypatch.setattr(resource, "setrlimit", setrlimit)
-    server._raise_file_limit()
+    raise_file_limit()
     assert asked == [65536, 24576, 10240]
 
 
