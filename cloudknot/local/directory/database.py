@@ -6,13 +6,11 @@ import contextlib
 import errno
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from cloudknot.local.directory.full_disk import NO_SPACE
-
-T = TypeVar("T")
 
 PAGES_OF_LOG = 2000
 """Pages of 4 KiB in the write-ahead log after which SQLite moves them to the database file."""
@@ -20,29 +18,6 @@ SHRUNK = 1000
 """Pages that `Database.shrink` gives back at a time."""
 READER_CACHE = 512
 """KiB of memory for pages of the file that each reading connection may keep."""
-
-
-class _Change:
-    """A change that waits for its commit, then its result or its error."""
-
-    def __init__(self, function: Callable[[sqlite3.Connection], Any]) -> None:
-        self.function = function
-        self.is_done = False
-        self.result: Any = None
-        self.error: BaseException | None = None
-
-    def apply(self, connection: sqlite3.Connection) -> None:
-        """Apply this change in the open transaction. Undo it alone after an error."""
-        connection.execute("SAVEPOINT change")
-        try:
-            self.result = self.function(connection)
-        except sqlite3.OperationalError:
-            # SQLite may have ended the whole transaction, as it does on a full disk.
-            raise
-        except Exception as error:
-            self.error = error
-            connection.execute("ROLLBACK TO change")
-        connection.execute("RELEASE change")
 
 
 class Database:
@@ -67,8 +42,6 @@ class Database:
         self._connection = self._connect()
         self._lock = threading.RLock()
         self._owner: int | None = None
-        self._waiting: list[_Change] = []
-        self._waiting_lock = threading.Lock()
         self._readers: list[sqlite3.Connection] = []
         self._is_closed = False
         # For `shrink`. Without effect on a database that has tables already. It costs one page in 800.
@@ -118,42 +91,6 @@ class Database:
 
     def _set_synced(self, is_synced: bool) -> None:
         self._connection.execute(f"PRAGMA synchronous={'FULL' if is_synced else 'NORMAL'}")
-
-    def change(self, function: Callable[[sqlite3.Connection], T]) -> T:
-        """Call a function with the connection, and return its result when its changes are committed.
-
-        Changes that wait at the same time share one transaction, so that the disk is synced once for all of them.
-        An exception of the function undoes its own changes only.
-        """
-        change = _Change(function)
-        with self._waiting_lock:
-            self._waiting.append(change)
-        with self._lock:
-            # The thread that had the lock before may have committed this change as well.
-            if not change.is_done:
-                self._commit_waiting()
-        if change.error is not None:
-            raise change.error
-        result: T = change.result
-        return result
-
-    def _commit_waiting(self) -> None:
-        with self._waiting_lock:
-            changes, self._waiting = self._waiting, []
-        try:
-            with self.transaction() as connection:
-                if len(changes) == 1:
-                    # The transaction itself undoes it.
-                    changes[0].result = changes[0].function(connection)
-                else:
-                    for change in changes:
-                        change.apply(connection)
-        except Exception as error:
-            for change in changes:
-                change.error = error
-        finally:
-            for change in changes:
-                change.is_done = True
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:

@@ -35,6 +35,7 @@ from cloudknot.local.s3.records import (
     UploadPage,
 )
 from cloudknot.local.s3.storage import listing, uploads, versions
+from cloudknot.local.s3.storage.commits import SharedCommits
 from cloudknot.local.s3.storage.files import DataFiles, MissingFile, cut
 from cloudknot.local.s3.storage.lifecycle import Expiry, LifecycleRule, prefixes_of, rules_of
 from cloudknot.local.s3.storage.listing import BucketView
@@ -71,7 +72,8 @@ class ObjectStore:
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._clock = clock
         self._database = Database(place / DATABASE, SCHEMA)
-        self._files = DataFiles(place, self._database.change(_next_generation))
+        self._commits = SharedCommits(self._database)
+        self._files = DataFiles(place, self._commits.change(_next_generation))
         self._is_closed, self._is_checked = threading.Event(), threading.Event()
         # In the background: a store with many files starts as fast as an empty one.
         self._upkeep = threading.Thread(target=self._keep_up, name="objects-upkeep", daemon=True)
@@ -98,7 +100,7 @@ class ObjectStore:
             row = connection.execute(statement, (name, owner, now)).lastrowid or 0
             return StoredBucket(name, owner, now, row=row)
 
-        return self._database.change(change)
+        return self._commits.change(change)
 
     def delete_bucket(self, name: str) -> None:
         """Delete an empty bucket with its configurations and unfinished uploads. Otherwise BucketNotEmpty."""
@@ -131,7 +133,7 @@ class ObjectStore:
             bucket = bucket_named(connection, name)
             connection.execute("UPDATE buckets SET versioning = ? WHERE id = ?", (versioning, bucket.row))
 
-        self._database.change(change)
+        self._commits.change(change)
 
     def configuration(self, bucket: str, kind: str) -> bytes | None:
         """Return a configuration document of a bucket, such as the kind ``lifecycle``, or None without one."""
@@ -151,7 +153,7 @@ class ObjectStore:
             else:
                 connection.execute("INSERT OR REPLACE INTO configurations VALUES (?, ?, ?)", (row, kind, document))
 
-        self._database.change(change)
+        self._commits.change(change)
 
     # Objects
 
@@ -240,7 +242,7 @@ class ObjectStore:
             if not connection.execute(statement, (text_of(tags), version.row)).rowcount:
                 raise S3Error("NoSuchVersion", version.key)
 
-        self._database.change(change)
+        self._commits.change(change)
 
     def list(
         self, bucket: str, prefix: str = "", after: str = "", delimiter: str = "", limit: int = 1000
@@ -277,7 +279,7 @@ class ObjectStore:
     def create_upload(self, bucket: str, key: str, properties: Properties) -> MultipartUpload:
         """Begin a multipart upload."""
         new = MultipartUpload(secrets.token_urlsafe(48), bucket, key, self._clock(), properties)
-        return self._database.change(lambda connection: uploads.begin(connection, new))
+        return self._commits.change(lambda connection: uploads.begin(connection, new))
 
     def upload(self, bucket: str, key: str, upload_id: str) -> MultipartUpload:
         """Return an upload in progress. NoSuchUpload without it."""
@@ -389,7 +391,7 @@ class ObjectStore:
                 # The bucket was deleted meanwhile.
                 logging.info("The lifecycle rules of bucket %s were not applied: %s", name, error)
         if self._database.rows("SELECT 1 FROM completions WHERE completed < ? LIMIT 1", now - REPEATABLE):
-            self._database.change(lambda connection: uploads.forget_completions(connection, now - REPEATABLE))
+            self._commits.change(lambda connection: uploads.forget_completions(connection, now - REPEATABLE))
         return count
 
     def shrink(self) -> None:
@@ -414,7 +416,7 @@ class ObjectStore:
             self._is_closed.wait(EXPIRE_EVERY)
 
     def _change(self, change: Callable[[sqlite3.Connection], tuple[T, Freed]]) -> T:
-        result, freed = self._database.change(change)
+        result, freed = self._commits.change(change)
         self._files.free(freed)
         return result
 

@@ -12,10 +12,12 @@ from datetime import UTC, datetime
 
 import pytest
 
+from cloudknot.local.directory.database import Database
 from cloudknot.local.directory.full_disk import Room
 from cloudknot.local.s3.errors import S3Error
 from cloudknot.local.s3.records import Condition, ObjectVersion, Properties
 from cloudknot.local.s3.storage import versions
+from cloudknot.local.s3.storage.commits import SharedCommits
 from cloudknot.local.s3.storage.lifecycle import prefixes_of, rules_of
 from tests.unit.local.s3.stores import keys, put, put_part, read, wait_until
 
@@ -155,7 +157,7 @@ class TestThreads:
         store._database._connection.set_trace_callback(statements.append)
         with ThreadPoolExecutor(16) as threads, store._database.transaction():
             puts = [threads.submit(put, store, f"key{number}", b"x") for number in range(16)]
-            while len(store._database._waiting) < 16:
+            while len(store._commits._waiting) < 16:
                 threading.Event().wait(0.01)
         for done in puts:
             done.result()
@@ -362,12 +364,33 @@ class TestFullDisk:
 
         with ThreadPoolExecutor(8) as threads, store._database.transaction():
             good = [threads.submit(put, store, f"key{number}", b"x") for number in range(4)]
-            bad = [threads.submit(store._database.change, broken) for _ in range(4)]
-            while len(store._database._waiting) < 8:
+            bad = [threads.submit(store._commits.change, broken) for _ in range(4)]
+            while len(store._commits._waiting) < 8:
                 threading.Event().wait(0.01)
         assert [done.result().key for done in good] == keys(store)
         assert all(isinstance(done.exception(), ZeroDivisionError) for done in bad)
         assert store.configuration("bucket", "broken") is None
+
+    def test_change_that_is_not_committed_is_an_error_for_all_that_share_it(self, store):
+        def interrupted(connection):
+            raise KeyboardInterrupt
+
+        with ThreadPoolExecutor(4) as threads, store._database.transaction():
+            puts = [threads.submit(put, store, f"key{number}", b"x") for number in range(3)]
+            puts.append(threads.submit(store._commits.change, interrupted))
+            while len(store._commits._waiting) < 4:
+                threading.Event().wait(0.01)
+        assert all(isinstance(done.exception(), KeyboardInterrupt) for done in puts)
+        assert keys(store) == []
+
+    def test_changes_of_a_closed_database_fail_and_leave_nothing_waiting(self, tmp_path):
+        database = Database(tmp_path / "database", "CREATE TABLE numbers (number INTEGER);")
+        commits = SharedCommits(database)
+        database.close()
+        for _ in range(2):
+            with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+                commits.change(lambda connection: connection.execute("INSERT INTO numbers VALUES (1)"))
+        assert not commits._waiting
 
     def test_database_refuses_changes_of_readers(self, store):
         with store._database.reading() as connection, pytest.raises(sqlite3.OperationalError, match="readonly"):
