@@ -1,7 +1,4 @@
-"""WSGI helpers of the embedded cloud: read a request, answer it, and write errors in AWS's wire formats.
-
-A layer in front of another application either forwards a request unchanged, or sends a changed one with `ask`.
-"""
+"""WSGI helpers of the embedded cloud: answer a request, and write errors in AWS's wire formats."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, BinaryIO
-from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+from wsgiref.types import StartResponse, WSGIEnvironment
 from xml.sax.saxutils import escape
 
 if TYPE_CHECKING:
@@ -102,20 +99,9 @@ class RecordedAnswer:
         # WSGI's old way to write a body; the applications here return theirs, so nothing is written to it.
         return lambda data: None
 
-    def header(self, name: str) -> str:
-        """Return a header of the answer, or an empty string."""
-        return next((value for key, value in self.headers if key.lower() == name.lower()), "")
-
     def pass_on(self, start_response: StartResponse) -> None:
         """Send the recorded status and headers to the client."""
         start_response(self.status, self.headers)
-
-
-def ask(application: WSGIApplication, environ: WSGIEnvironment, changes: Mapping[str, object]) -> tuple[str, bytes]:
-    """Return status and body of an application's answer to a request with changed WSGI variables."""
-    recorded = RecordedAnswer()
-    body = full_body(application({**environ, **changes}, recorded))
-    return recorded.status, body
 
 
 def full_body(answer: Iterable[bytes]) -> bytes:
@@ -141,11 +127,9 @@ def send(
     return [body]
 
 
-def send_json(
-    start_response: StartResponse, answer: Answer, status: int = 200, content_type: str = "application/json"
-) -> Iterable[bytes]:
+def send_json(start_response: StartResponse, answer: Answer, status: int = 200) -> Iterable[bytes]:
     """Answer a request with a JSON object."""
-    return send(start_response, json.dumps(answer).encode(), content_type, status)
+    return send(start_response, json.dumps(answer).encode(), "application/json", status)
 
 
 def refuse(

@@ -40,7 +40,7 @@ class Exchange:
 def drop(exchange: Exchange) -> Iterable[bytes]:
     """Carry out a request, and close the connection without an answer."""
     # Only the answer is lost: the case in which a repeated call does harm.
-    wsgi.ask(exchange.carry_out, exchange.environ, {})
+    wsgi.full_body(exchange.carry_out(exchange.environ, wsgi.RecordedAnswer()))
     # waitress closes the connection.
     raise ClientDisconnected
 
@@ -128,7 +128,7 @@ def _without_member(body: bytes, chance: random.Random) -> bytes | None:
 
 def misplace(exchange: Exchange) -> Iterable[bytes]:
     """Carry out a request, and send the answer to another operation."""
-    wsgi.ask(exchange.carry_out, exchange.environ, {})
+    wsgi.full_body(exchange.carry_out(exchange.environ, wsgi.RecordedAnswer()))
     text, content_type = '{"unknownMember": {}}', "application/json"
     if exchange.service == "s3":
         text = "<AccelerateConfiguration><Status>Enabled</Status></AccelerateConfiguration>"

@@ -67,7 +67,7 @@ class AccessControl:
         *,
         takes_keys: bool,
     ) -> None:
-        self._endpoint, self._bucket_owner = endpoint, bucket_owner
+        self._bucket_owner = bucket_owner
         self.keys = Keys(owner, kept=Documents(database, "key"), takes_users=takes_keys)
         self._reader = PolicyReader(self._ask_iam)
         sts = Sts(self.keys, takes_keys, self._role)
