@@ -13,7 +13,7 @@ from waitress.channel import ClientDisconnected
 
 from cloudknot.local import wsgi
 from cloudknot.local.cloudformation.calls import STACK_AGENT
-from cloudknot.local.iam.requests.received import received
+from cloudknot.local.iam.requests.received import PRINCIPAL, received
 from tests.faulty_cloud import answers
 from tests.faulty_cloud.plan import Faults, Kill
 
@@ -78,7 +78,7 @@ class Injector:
         if faults is OFF:
             return carry_out(environ, start_response)
         service = received(environ).service
-        from_job = getattr(environ["cloudknot.principal"], "kind", "") == "Role"
+        from_job = getattr(environ[PRINCIPAL], "kind", "") == "Role"
         if faults.silent:
             self.count("silence")
             # waitress closes the connection without an answer.

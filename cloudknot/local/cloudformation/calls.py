@@ -14,12 +14,11 @@ from wsgiref.types import WSGIApplication
 from cloudknot.aws.sdk.service_models import from_wire, to_wire
 from cloudknot.local import wsgi
 from cloudknot.local.cloudformation.records import Properties
-from cloudknot.local.directory.documents import CALL_HEADER
 from cloudknot.local.directory.full_disk import CODE, ERRORS
 from cloudknot.local.iam.gate import INVALID_SIGNATURE, Gate
 from cloudknot.local.iam.keys import AcceptedKey
 from cloudknot.local.iam.requests.calls import Call, read_call
-from cloudknot.local.iam.requests.received import RECEIVED, Received
+from cloudknot.local.iam.requests.received import CALL, PRINCIPAL, RECEIVED, Received
 from cloudknot.local.iam.signing import Request
 from cloudknot.local.wsgi import ServiceError
 
@@ -95,9 +94,9 @@ class StackCalls:
             "REQUEST_METHOD": "POST",
             "PATH_INFO": "/",
             "HTTP_USER_AGENT": STACK_AGENT,
-            f"HTTP_{CALL_HEADER.upper().replace('-', '_')}": identifier,
             RECEIVED: found,
-            "cloudknot.principal": self.services.gate.permit(self.key, found),
+            CALL: identifier,
+            PRINCIPAL: self.services.gate.permit(self.key, found),
         }
         recorded = wsgi.RecordedAnswer()
         body = wsgi.full_body(self.services.application(environ, recorded))

@@ -12,9 +12,7 @@ from cloudknot.local.directory.files import RECORDS
 
 Document = dict[str, Any]
 CALLS = "call"
-"""The kind of the answers to such calls."""
-CALL_HEADER = "x-cloudknot-call"
-"""The header with the id of a call by CloudFormation, which is carried out once, however often it is repeated."""
+"""The kind of the answers to calls by CloudFormation, each of which is carried out once."""
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS documents (
     number INTEGER PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, document TEXT NOT NULL, UNIQUE (kind, name)

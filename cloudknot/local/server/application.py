@@ -11,7 +11,7 @@ from cloudknot.local import wsgi
 from cloudknot.local.admin import STATUS_PATH, STOP_PATH
 from cloudknot.local.batch.job_api import Batch
 from cloudknot.local.iam.gate import Admission, Gate
-from cloudknot.local.iam.requests.received import OWN_SERVICE, RECEIVED, OwnRoute
+from cloudknot.local.iam.requests.received import OWN_SERVICE, PRINCIPAL, RECEIVED, OwnRoute
 from cloudknot.local.iam.signed_bodies import body_length
 from cloudknot.local.iam.task_credentials import TaskCredentials
 from cloudknot.local.server.counters import Counters
@@ -86,7 +86,7 @@ class Application:
         length = body_length(admission.request)
         environ |= {wsgi.BODY_LENGTH: length, "CONTENT_LENGTH": str(length), "wsgi.input": body}
         # Later layers read it, for example AssumeRole, which checks the trust policy.
-        environ |= {RECEIVED: found, "cloudknot.principal": principal}
+        environ |= {RECEIVED: found, PRINCIPAL: principal}
         route = found.target if isinstance(found.target, OwnRoute) else None
         if route is not None and route.path == STATUS_PATH:
             return wsgi.send_json(start_response, self._status())

@@ -11,7 +11,7 @@ from cloudknot.local.cloudformation.api import CloudFormation
 from cloudknot.local.codebuild.api import CodeBuild
 from cloudknot.local.iam.gate import Gate
 from cloudknot.local.iam.requests.objects import S3Request
-from cloudknot.local.iam.requests.received import received
+from cloudknot.local.iam.requests.received import PRINCIPAL, received
 from cloudknot.local.server.logs.api import Logs
 from cloudknot.local.wsgi import ServiceError
 
@@ -49,7 +49,7 @@ class Dispatch:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if isinstance(received(environ).target, S3Request):
-            principal = environ["cloudknot.principal"]
+            principal = environ[PRINCIPAL]
             if principal is None:
                 return self._s3(environ, start_response)
             # A principal must not learn more about missing objects than its policies allow.

@@ -1,4 +1,4 @@
-"""A request as the gate and all services read it, and the WSGI variable that carries it."""
+"""A request as the gate and all services read it, and the WSGI variables behind the gate."""
 
 from __future__ import annotations
 
@@ -16,6 +16,10 @@ from cloudknot.local.wsgi import ServiceError
 
 RECEIVED = "cloudknot.received"
 """The WSGI variable that holds the `Received`."""
+PRINCIPAL = "cloudknot.principal"
+"""The WSGI variable that holds the principal who makes the request; None for the cloud's owner."""
+CALL = "cloudknot.call"
+"""The WSGI variable with the id of a call by CloudFormation. Repeated calls with one id are carried out once."""
 OWN_SERVICE = "cloudknot"
 """The service in the signatures of requests to the cloud's own routes."""
 LONGEST_LIST = 2 * 1024 * 1024

@@ -10,12 +10,12 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 
 from cloudknot.local import wsgi
 from cloudknot.local.directory.database import Database
-from cloudknot.local.directory.documents import CALL_HEADER, CALLS, Document, Documents
+from cloudknot.local.directory.documents import CALLS, Document, Documents
 from cloudknot.local.iam.keys import Principal
 from cloudknot.local.iam.requests.calls import Call
 from cloudknot.local.iam.requests.operations import Request
 from cloudknot.local.iam.requests.query_protocol import write_answer
-from cloudknot.local.iam.requests.received import received
+from cloudknot.local.iam.requests.received import CALL, PRINCIPAL, received
 from cloudknot.local.wsgi import Answer, ServiceError
 
 
@@ -58,9 +58,8 @@ class ControlPlane:
         call = received(environ).call
         # `Dispatch` answers all others.
         assert call is not None
-        # The gate sets the principal.
-        identifier = environ.get(_CALL_VARIABLE, "")
-        return wsgi.send(start_response, *self._respond(call, environ.get("cloudknot.principal"), identifier))
+        answer = self._respond(call, environ.get(PRINCIPAL), environ.get(CALL, ""))
+        return wsgi.send(start_response, *answer)
 
     def call(self, service: str, operation: str, **arguments: object) -> Any:
         """Return the answer to a call by the server itself, as the cloud's owner."""
@@ -100,8 +99,6 @@ class ControlPlane:
 
 
 _READS = ("Describe", "Get", "List")
-_CALL_VARIABLE = f"HTTP_{CALL_HEADER.upper().replace('-', '_')}"
-"""The WSGI variable of the header."""
 
 
 def _nothing() -> None:

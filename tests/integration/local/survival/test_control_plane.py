@@ -6,7 +6,16 @@ import pytest
 
 import cloudknot as ck
 from cloudknot.errors import PermissionDeniedError
-from cloudknot.local.directory.documents import CALL_HEADER, Documents, cloud_database
+from cloudknot.local.cloudformation.calls import InProcessServices
+from cloudknot.local.directory.documents import Documents, cloud_database
+from cloudknot.local.iam.accesses import Names
+from cloudknot.local.iam.gate import Gate
+from cloudknot.local.iam.keys import Keys
+from cloudknot.local.iam.policy_reader import Policies
+from cloudknot.local.iam.signing import AccessKey
+from cloudknot.local.server.services.ec2.api import Ec2
+from cloudknot.local.server.services.service import ControlPlane
+from cloudknot.local.wsgi import ServiceError
 from tests.helpers.inventory import inventory
 from tests.helpers.waiting import until
 from tests.integration.local.stacks import TEMPLATE, Stack
@@ -168,15 +177,21 @@ def is_end(stack, name, status, _):
     return name == stack.name and not status.endswith("_IN_PROGRESS")
 
 
-def test_call_with_id_is_carried_out_once_also_with_an_empty_answer(own_cloud):
-    ec2 = own_cloud.door.client("ec2")
-    vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
-    gateway = ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
-    ec2.meta.events.register("before-call", lambda params, **_: params["headers"].update({CALL_HEADER: "once"}))
+def test_call_with_id_is_carried_out_once_also_with_an_empty_answer(tmp_path):
+    database, keys = cloud_database(tmp_path), Keys(AccessKey("AKIA", "secret"))
+    plane = ControlPlane({"ec2": Ec2(database)}, database, {})
+    gate = Gate(keys, lambda principal: Policies(), Names("1", "us-east-1", lambda kind, name: ""), "")
+    calls = InProcessServices(plane, gate, keys.find).calls_of("AKIA")
+    vpc = calls.call("ec2", "CreateVpc", {"CidrBlock": "10.0.0.0/16"})["Vpc"]["VpcId"]
+    gateway = calls.call("ec2", "CreateInternetGateway", {})["InternetGateway"]["InternetGatewayId"]
+    place = {"InternetGatewayId": gateway, "VpcId": vpc}
     for _ in range(2):
-        ec2.attach_internet_gateway(InternetGatewayId=gateway, VpcId=vpc)
-    (found,) = ec2.describe_internet_gateways(InternetGatewayIds=[gateway])["InternetGateways"]
+        calls.call("ec2", "AttachInternetGateway", place, "once")
+    with pytest.raises(ServiceError, match="already attached"):
+        calls.call("ec2", "AttachInternetGateway", place, "another")
+    (found,) = calls.call("ec2", "DescribeInternetGateways", {"InternetGatewayIds": [gateway]})["InternetGateways"]
     assert [attachment["VpcId"] for attachment in found["Attachments"]] == [vpc]
+    database.close()
 
 
 def test_records_of_deleted_knots_do_not_pile_up(own_cloud, killed):
