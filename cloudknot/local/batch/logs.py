@@ -21,9 +21,9 @@ INTERVAL = 0.5
 """Seconds between two reads of a running attempt's output."""
 TRIES = 20
 """Passes in which the rest of an ended attempt's output is shipped, if CloudWatch Logs fails."""
-# Limits of a PutLogEvents call (CloudWatch Logs API reference, "PutLogEvents"). MAX_BATCH is bytes.
 MAX_EVENTS = 10_000
 MAX_BATCH = 1_048_576
+"""Events, and their bytes, in one call or answer (CloudWatch Logs API reference, "PutLogEvents")."""
 EVENT_OVERHEAD = 26
 """Bytes that each event counts besides its message."""
 READ_SIZE = 4 * 1024 * 1024

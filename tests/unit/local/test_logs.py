@@ -7,9 +7,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cloudknot.aws.batch import LogStream, log_pages
+from cloudknot.local.batch.logs import MAX_BATCH
 from cloudknot.local.directory.database import Database
 from cloudknot.local.server.logs import store as log_store
-from cloudknot.local.server.logs.api import MAX_PAGE, Logs
+from cloudknot.local.server.logs.api import Logs
 from cloudknot.local.server.logs.patterns import matcher
 from cloudknot.local.server.logs.store import DAY, LogStore
 from cloudknot.local.wsgi import ServiceError
@@ -118,7 +119,7 @@ def test_page_has_a_mebibyte_at_most_and_at_least_one_event(service):
     for _ in range(5):
         service.put("x" * 250_000)
     page = service.get(startFromHead=True)
-    assert len(page["events"]) == MAX_PAGE // 250_026
+    assert len(page["events"]) == MAX_BATCH // 250_026
     assert len(service.get(nextToken=page["nextForwardToken"])["events"]) == 1
 
 
@@ -135,7 +136,7 @@ def test_reading_a_large_stream_takes_the_memory_of_a_page(service):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert size == 40_000_000
-    assert peak < 8 * MAX_PAGE
+    assert peak < 8 * MAX_BATCH
 
 
 def test_filter_finds_events_of_all_streams_in_order(service):

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from cloudknot.aws.batch import LONGEST_MESSAGE
+from cloudknot.local.batch.logs import EVENT_OVERHEAD, MAX_BATCH, MAX_EVENTS
 from cloudknot.local.directory.state import ACCOUNT, REGION
 from cloudknot.local.iam.requests.operations import Operation, carry_out
 from cloudknot.local.server.logs.patterns import matcher
@@ -19,19 +21,15 @@ from cloudknot.local.server.logs.store import (
     LogStore,
     StoredLogGroup,
     StoredLogStream,
+    event_size,
 )
 from cloudknot.local.wsgi import Answer, ServiceError
 
 if TYPE_CHECKING:
     from types_boto3_logs import type_defs
 
-MAX_EVENTS = 10_000
-MAX_PAGE = 1_048_576
-"""Bytes of the events in one request or answer."""
-MAX_MESSAGE = 262_144
+MAX_MESSAGE = LONGEST_MESSAGE + EVENT_OVERHEAD
 """Bytes of an event, with its overhead."""
-OVERHEAD = 26
-"""Bytes that each event counts besides its message."""
 MAX_LISTED = 50
 MAX_AGE, MAX_AHEAD = 14 * DAY, 2 * 3600 * 1000
 """Milliseconds that the time of a new event may lie behind or ahead."""
@@ -163,11 +161,11 @@ class Logs:
     def _put_events(self, request: type_defs.PutLogEventsRequestTypeDef) -> Answer:
         stream = self._stream(self._group(request), request["logStreamName"])
         events = [(event["timestamp"], event["message"]) for event in request["logEvents"]]
-        times, sizes = [at for at, _ in events], [_size(message) for _, message in events]
+        times, sizes = [at for at, _ in events], [event_size(message) for _, message in events]
         if times != sorted(times):
             raise _invalid("Log events in a single PutLogEvents request must be in chronological order.")
-        if sum(sizes) > MAX_PAGE:
-            raise _invalid(f"Upload too large: {sum(sizes)} bytes exceeds limit of {MAX_PAGE}")
+        if sum(sizes) > MAX_BATCH:
+            raise _invalid(f"Upload too large: {sum(sizes)} bytes exceeds limit of {MAX_BATCH}")
         if max(sizes) > MAX_MESSAGE:
             raise _invalid(f"Log event too large: {max(sizes)} bytes exceeds limit of {MAX_MESSAGE}")
         now = self._store.now()
@@ -268,15 +266,11 @@ def _page(events: Iterable[LogEvent], limit: int) -> tuple[list[LogEvent], bool]
     page: list[LogEvent] = []
     size = 0
     for event in events:
-        size += _size(event.message)
-        if len(page) == limit or (page and size > MAX_PAGE):
+        size += event_size(event.message)
+        if len(page) == limit or (page and size > MAX_BATCH):
             return page, True
         page.append(event)
     return page, False
-
-
-def _size(message: str) -> int:
-    return len(message.encode()) + OVERHEAD
 
 
 def _token(direction: str, position: tuple[int, int]) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from cloudknot.local.batch.logs import EVENT_OVERHEAD
 from cloudknot.local.directory.database import Database
 from cloudknot.local.wsgi import ServiceError
 
@@ -41,10 +42,11 @@ CREATE INDEX IF NOT EXISTS log_events_by_time ON log_events (stream, time);
 _GROUP = "SELECT id, name, created, retention, properties, tags FROM log_groups"
 _STREAM = "SELECT id, log_group, name, created, first, last, ingested, size FROM log_streams"
 
-_COUNT_AGAIN = """
+_COUNT_AGAIN = f"""
 UPDATE log_streams SET
     first = (SELECT min(time) FROM log_events WHERE stream = log_streams.id),
-    size = (SELECT coalesce(sum(length(CAST(message AS BLOB)) + 26), 0) FROM log_events WHERE stream = log_streams.id)
+    size = (SELECT coalesce(sum(length(CAST(message AS BLOB)) + {EVENT_OVERHEAD}), 0)
+        FROM log_events WHERE stream = log_streams.id)
 WHERE log_group = ? AND first < ?
 """
 
@@ -232,7 +234,7 @@ class LogStore:
         if not events:
             return
         now, times = self.now(), [at for at, _ in events]
-        size = sum(len(message.encode()) + 26 for _, message in events)
+        size = sum(event_size(message) for _, message in events)
         with self._database.transaction() as connection:
             connection.executemany(
                 "INSERT INTO log_events (stream, time, ingested, message) VALUES (?, ?, ?, ?)",
@@ -296,3 +298,8 @@ class LogStore:
             except (OSError, sqlite3.Error):
                 logging.getLogger(__name__).exception("Cannot delete expired events of logs")
             self._wake.wait(PURGE_PAUSE)
+
+
+def event_size(message: str) -> int:
+    """Return the bytes that an event counts."""
+    return len(message.encode()) + EVENT_OVERHEAD
