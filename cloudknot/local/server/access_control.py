@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-import string
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -128,9 +126,3 @@ class AccessControl:
         profile = answer["InstanceProfile"]
         found = [profile] if kind == "profile" else profile["Roles"]
         return str(found[0]["Arn"]) if found else ""
-
-
-def new_key() -> AccessKey:
-    """Return a new key in the form of AWS's."""
-    alphabet = string.ascii_uppercase + "234567"
-    return AccessKey("AKIA" + "".join(secrets.choice(alphabet) for _ in range(16)), secrets.token_urlsafe(30))

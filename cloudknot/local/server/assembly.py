@@ -34,7 +34,7 @@ from cloudknot.local.iam.signing import AccessKey
 from cloudknot.local.runners.choice import RUNNERS, RunnerSettings
 from cloudknot.local.s3.application import S3Application
 from cloudknot.local.s3.store import ObjectStore
-from cloudknot.local.server.access_control import AccessControl, new_key
+from cloudknot.local.server.access_control import AccessControl
 from cloudknot.local.server.application import Application
 from cloudknot.local.server.dispatch import Dispatch
 from cloudknot.local.server.failures import Failures
@@ -44,6 +44,7 @@ from cloudknot.local.server.logs.api import Logs
 from cloudknot.local.server.logs.page import LogPage
 from cloudknot.local.server.logs.store import LogStore
 from cloudknot.local.server.process.ending import exit_on_signals, ignore_signals, kill_self_after, terminate
+from cloudknot.local.server.services.iam.records import new_key
 from cloudknot.local.server.shrinking import Shrinking
 from cloudknot.local.wsgi import Answer
 

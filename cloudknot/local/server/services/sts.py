@@ -13,8 +13,7 @@ from cloudknot.local.directory.state import ACCOUNT
 from cloudknot.local.iam.keys import AcceptedKey, Keys, Principal
 from cloudknot.local.iam.policy import glob
 from cloudknot.local.iam.requests.operations import Request, carry_out
-from cloudknot.local.iam.signing import AccessKey
-from cloudknot.local.server.services.iam.records import new_id
+from cloudknot.local.server.services.iam.records import new_key
 from cloudknot.local.wsgi import Answer, ServiceError
 
 USUAL = 3600
@@ -50,7 +49,7 @@ class Sts:
     def session(self, role_arn: str, name: str, seconds: float, policy: str = "") -> AcceptedKey:
         """Return the key of a new session of a role, without adding it to the accepted keys."""
         role = role_arn.rpartition("/")[2]
-        key = AccessKey(new_id("ASIA")[:20], secrets.token_urlsafe(30), secrets.token_urlsafe(96))
+        key = new_key("ASIA", secrets.token_urlsafe(96))
         arn = f"arn:aws:sts::{ACCOUNT}:assumed-role/{role}/{name}"
         return AcceptedKey(key, Principal("Role", role, arn, policy), time.time() + seconds)
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
-import string
 from collections.abc import Iterable
 from functools import partial
 
@@ -12,9 +10,8 @@ from cloudknot.local.directory.database import Database
 from cloudknot.local.directory.documents import Document, Documents
 from cloudknot.local.iam.keys import AcceptedKey, Keys, Principal
 from cloudknot.local.iam.requests.operations import Operation, Request, carry_out
-from cloudknot.local.iam.signing import AccessKey
 from cloudknot.local.server.services.iam.policies import IamPolicies, check_without_policies
-from cloudknot.local.server.services.iam.records import IamRecords, encoded, in_use, listed, missing, new_id, now
+from cloudknot.local.server.services.iam.records import IamRecords, encoded, in_use, listed, missing, new_key, now
 from cloudknot.local.server.services.service import with_tags, without_tags
 from cloudknot.local.wsgi import Answer, ServiceError
 
@@ -255,13 +252,11 @@ class Iam:
         name = user["UserName"]
         if sum(key["UserName"] == name for key in self._user_keys.all()) >= MOST_KEYS:
             raise ServiceError("LimitExceeded", f"Cannot exceed quota for AccessKeysPerUser: {MOST_KEYS}", 409)
-        alphabet = string.ascii_letters + string.digits + "+/"
-        identifier = new_id("AKIA")[:20]
-        secret = "".join(secrets.choice(alphabet) for _ in range(40))
-        described = {"UserName": name, "AccessKeyId": identifier, "Status": "Active", "CreateDate": now()}
-        self._user_keys[identifier] = described
-        self._keys.add(AcceptedKey(AccessKey(identifier, secret), Principal("User", name, user["Arn"])))
-        return {"AccessKey": {**described, "SecretAccessKey": secret}}
+        key = new_key()
+        described = {"UserName": name, "AccessKeyId": key.access_key, "Status": "Active", "CreateDate": now()}
+        self._user_keys[key.access_key] = described
+        self._keys.add(AcceptedKey(key, Principal("User", name, user["Arn"])))
+        return {"AccessKey": {**described, "SecretAccessKey": key.secret_key}}
 
     def _delete_key(self, request: Request) -> Answer:
         identifier = request["AccessKeyId"]

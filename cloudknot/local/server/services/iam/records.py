@@ -14,6 +14,7 @@ from cloudknot.local.directory.database import Database
 from cloudknot.local.directory.documents import Document, Documents
 from cloudknot.local.directory.state import ACCOUNT
 from cloudknot.local.iam.requests.operations import Request, page
+from cloudknot.local.iam.signing import AccessKey
 from cloudknot.local.server.services.iam.managed_policies import aws_policy
 from cloudknot.local.wsgi import Answer, ServiceError
 
@@ -118,6 +119,11 @@ def new_id(prefix: str) -> str:
     """Return a new id in IAM's form, for example ``"AROA..."``."""
     alphabet = string.ascii_uppercase + "234567"
     return prefix + "".join(secrets.choice(alphabet) for _ in range(17))
+
+
+def new_key(kind: str = "AKIA", token: str | None = None) -> AccessKey:
+    """Return a new access key in AWS's form. Keys of sessions have the kind ``"ASIA"`` and a token."""
+    return AccessKey(new_id(kind)[:20], secrets.token_urlsafe(30), token)
 
 
 def now() -> str:
