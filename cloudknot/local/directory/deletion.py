@@ -6,9 +6,19 @@ import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from cloudknot.local.directory.files import CLOUD_FILES, DATABASES, DELETED, FORMAT, MARKER, OPTIONS
+from cloudknot.local.directory.files import (
+    CLOUD_FILES,
+    DATABASES,
+    DELETED,
+    FORMAT,
+    MARKER,
+    OPTIONS,
+    SERVER_LOCK,
+    SERVER_LOG,
+    START_LOCK,
+)
 
-_IN_USE = frozenset({MARKER, OPTIONS, "server.log", "server.lock", "start.lock"})
+_IN_USE = frozenset({MARKER, OPTIONS, SERVER_LOG, SERVER_LOCK, START_LOCK})
 """The files that a start uses."""
 
 

@@ -10,18 +10,20 @@ FORMAT = 1
 """The format of the databases and objects in the directory. Earlier versions kept none, and an empty marker."""
 DELETED = "deleted"
 """In place of the format: a deletion of the cloud has begun. The next start deletes the rest."""
-OBJECTS = "objects"
-"""The folder of the objects in S3."""
+STATE, SERVER_LOG, OPTIONS = "cloud.json", "server.log", "options.json"
+"""The address of the running cloud, the log of the server, and the options of the last start."""
+SERVER_LOCK, START_LOCK = "server.lock", "start.lock"
+OBJECTS, IMAGES, ENVIRONMENTS = "objects", "images", "environments"
+"""The folders of the objects in S3, of the images for processes, and of their packages."""
 RECORDS, JOBS, LOGS = "cloud.sqlite", "jobs.sqlite", "logs.sqlite"
 DATABASES = (RECORDS, JOBS, LOGS)
 """The databases of the cloud: its users, stacks and keys, its jobs, and its logs. SQLite has files beside each."""
 SCRATCH = ".cloudknot-scratch"
-OPTIONS = "options.json"
-"""The options of the last start."""
+"""The folder for the files of running jobs."""
 CLOUD_FILES = frozenset(
     {
-        *(MARKER, OPTIONS, "cloud.json", "server.log", "server.lock", "start.lock"),
-        *(*DATABASES, SCRATCH, OBJECTS, "images", "environments"),
+        *(MARKER, STATE, SERVER_LOG, OPTIONS, SERVER_LOCK, START_LOCK),
+        *(*DATABASES, SCRATCH, OBJECTS, IMAGES, ENVIRONMENTS),
     }
 )
 """All of them."""
@@ -29,14 +31,19 @@ CLOUD_FILES = frozenset(
 
 def state_file(directory: Path) -> Path:
     """Return the path of ``cloud.json``."""
-    return directory / "cloud.json"
+    return directory / STATE
 
 
 def log_file(directory: Path) -> Path:
     """Return the path of the server's log."""
-    return directory / "server.log"
+    return directory / SERVER_LOG
 
 
 def server_lock(directory: Path) -> Path:
     """Return the path of the file that the server process keeps locked for as long as it lives."""
-    return directory / "server.lock"
+    return directory / SERVER_LOCK
+
+
+def start_lock(directory: Path) -> Path:
+    """Return the path of the file that a session keeps locked while it starts or deletes the cloud."""
+    return directory / START_LOCK

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cloudknot.local.directory.files import IMAGES
+
 if TYPE_CHECKING:
     from cloudknot.aws.images.ecr import RegistryLogin
     from cloudknot.local.batch.records import Task
@@ -72,7 +74,7 @@ def _process(settings: RunnerSettings) -> Runner:
     from cloudknot.local.runners.process import ProcessRunner
 
     return ProcessRunner(
-        settings.directory / "images",
+        settings.directory / IMAGES,
         settings.scratch,
         settings.variables,
         settings.credentials,

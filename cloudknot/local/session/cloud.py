@@ -27,7 +27,7 @@ from cloudknot.errors import CKTimeoutError, ClockSkewError, CloudError
 from cloudknot.local import admin
 from cloudknot.local.directory.claim import check_owner
 from cloudknot.local.directory.deletion import delete_files
-from cloudknot.local.directory.files import JOBS, MARKER, server_lock, state_file
+from cloudknot.local.directory.files import JOBS, MARKER, server_lock, start_lock, state_file
 from cloudknot.local.directory.locks import is_locked, locked
 from cloudknot.local.directory.refused_writes import usable
 from cloudknot.local.directory.state import REGION, CloudState, read_state, write_state
@@ -329,7 +329,7 @@ class LocalCloud(Cloud):
             time.sleep(POLL_INTERVAL)
         if read_state(self.directory) is not None:
             # A crash left it, or a long idle time. With it, open sessions would start the cloud again by themselves.
-            with locked(self.directory / "start.lock"):
+            with locked(start_lock(self.directory)):
                 if not self._connection.is_running:
                     state_file(self.directory).unlink(missing_ok=True)
         return was_running
@@ -348,7 +348,7 @@ class LocalCloud(Cloud):
             if not (self.directory / MARKER).exists():
                 return
             # A session that starts the cloud at this moment waits for the first lock, and then makes a new cloud.
-            with locked(self.directory / "start.lock"), locked(server_lock(self.directory), STOP_TIMEOUT):
+            with locked(start_lock(self.directory)), locked(server_lock(self.directory), STOP_TIMEOUT):
                 delete_files(self.directory)
         self._disconnect()
         del self._connection

@@ -14,7 +14,7 @@ from cloudknot.aws.sdk.process_limits import CLOUD_TASKS, check_limits
 from cloudknot.errors import CloudknotError
 from cloudknot.local import admin
 from cloudknot.local.directory.claim import check_owner, claim
-from cloudknot.local.directory.files import server_lock
+from cloudknot.local.directory.files import log_file, server_lock, start_lock
 from cloudknot.local.directory.full_disk import refuse_full
 from cloudknot.local.directory.locks import is_locked, locked
 from cloudknot.local.directory.refused_writes import usable
@@ -139,7 +139,7 @@ class Connection:
         refuse_full(self._directory)
         claim(self._directory)
         # Two sessions may start a cloud at the same time. The second one finds the cloud of the first.
-        with locked(self._directory / "start.lock"):
+        with locked(start_lock(self._directory)):
             running = self.find()
             if running is not None:
                 return running
@@ -220,7 +220,7 @@ class Connection:
         """Return cause and fix for a cloud that does not answer."""
         state, left = self.state, read_state(self._directory)
         start = f"`{local_command('start', self._directory)}`"
-        if state is None or not (self._directory / "server.log").exists() or (left and not left.is_same(state)):
+        if state is None or not log_file(self._directory).exists() or (left and not left.is_same(state)):
             return (
                 f"The directory {self._directory} was deleted while its embedded cloud ran, so its knots and results "
                 "are gone. Create the Knot again. If its cloud is a LocalCloud object, call start() of that object "

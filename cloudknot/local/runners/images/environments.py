@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from cloudknot.errors import ImageError
 from cloudknot.local.directory.claim import check_owner, own_folder
 from cloudknot.local.directory.disk_use import delete
+from cloudknot.local.directory.files import ENVIRONMENTS
 from cloudknot.local.directory.locks import locked
 from cloudknot.local.runners.images.contents import damaged_packages, is_intact, mark_complete, site_packages
 from cloudknot.local.runners.images.installed import copy_installed, forget
@@ -35,7 +36,7 @@ BUILD_FAILED = "Failed to build"
 
 def environments_folder(directory: Path) -> Path:
     """Return the folder of all environments: the shared one, or else one in the cloud's directory."""
-    return config.directory(ENVIRONMENTS_VARIABLE) or directory / "environments"
+    return config.directory(ENVIRONMENTS_VARIABLE) or directory / ENVIRONMENTS
 
 
 def is_shared() -> bool:

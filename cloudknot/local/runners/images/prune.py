@@ -16,6 +16,7 @@ from pathlib import Path
 
 from cloudknot.errors import CKTimeoutError, refuse
 from cloudknot.local.directory.disk_use import DiskUse, delete
+from cloudknot.local.directory.files import IMAGES
 from cloudknot.local.directory.locks import locked
 from cloudknot.local.runners.images.contents import recorded_size
 from cloudknot.local.runners.images.environments import environments_folder, is_shared, lock_of
@@ -94,7 +95,7 @@ def keep_within_limit(directory: Path, used: Callable[[], Collection[str]]) -> P
     """
     allowed = limit()
     environments = list(_folders(environments_folder(directory)))
-    images = sum(1 for _ in _folders(directory / "images"))
+    images = sum(1 for _ in _folders(directory / IMAGES))
     # The true size needs a look at every file, so first an upper bound of it.
     if sum(map(recorded_size, environments)) * _GROWTH + images * _IMAGE_SIZE <= allowed:
         return None
@@ -134,7 +135,7 @@ class _Pruning:
 
     def run(self, unused_for: float, allowed: float = 0.0) -> Pruned:
         """Remove images and environments unused for some seconds, until the size is allowed."""
-        images = {image: (image / "environment").resolve() for image in _folders(self._directory / "images")}
+        images = {image: (image / "environment").resolve() for image in _folders(self._directory / IMAGES)}
         environments = sorted(_folders(self._folder), key=unused_seconds, reverse=True)
         for environment in environments:
             if self._size.bytes <= allowed:
@@ -185,7 +186,7 @@ class _Pruning:
             if not any(file.stat().st_nlink > 1 for file in copy.rglob("*.dist-info/METADATA")):
                 self._freed += self._size.remove(copy)
                 delete(copy)
-        for folder in (self._folder, self._folder / COPIES, self._directory / "images"):
+        for folder in (self._folder, self._folder / COPIES, self._directory / IMAGES):
             for leftover in folder.glob(".*.*") if folder.is_dir() else ():
                 if leftover.is_dir() and _age(leftover) > HOUR:
                     self._freed += self._size.remove(leftover)
@@ -193,7 +194,7 @@ class _Pruning:
 
 
 def _size_of(directory: Path) -> DiskUse:
-    return DiskUse([environments_folder(directory), directory / "images"])
+    return DiskUse([environments_folder(directory), directory / IMAGES])
 
 
 def _folders(folder: Path) -> Iterator[Path]:

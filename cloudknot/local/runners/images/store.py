@@ -20,6 +20,7 @@ from cloudknot.local import admin
 from cloudknot.local.batch.records import Status
 from cloudknot.local.directory.claim import claim, own_folder
 from cloudknot.local.directory.disk_use import delete
+from cloudknot.local.directory.files import IMAGES
 from cloudknot.local.directory.refused_writes import usable
 from cloudknot.local.runners.images.contents import is_intact
 from cloudknot.local.runners.images.environments import environment_of, environments_folder
@@ -48,7 +49,7 @@ class DirectoryStore:
     def has(self, image: Image) -> bool:
         """Return whether an image is complete on this machine: it may have been removed or damaged."""
         environment = environments_folder(self._directory) / image.environment_digest
-        return _is_written(self._directory / "images" / image.tag, environment) and is_intact(environment)
+        return _is_written(self._directory / IMAGES / image.tag, environment) and is_intact(environment)
 
     def put(self, image: Image, repository: Repository, uri: str) -> None:
         """Write an image as a directory, and register its tags with ECR. Remove old images above the limit."""
@@ -85,7 +86,7 @@ def materialise(directory: Path, image: Image) -> Path:
             "runs jobs as processes. Stop it and start one that runs containers: `cloudknot local stop`, then "
             "`cloudknot local start --runner docker --registry HOST:PORT`."
         )
-    target = directory / "images" / image.tag
+    target = directory / IMAGES / image.tag
     with usable(directory):
         claim(directory)
         environment = environment_of(directory, image)
