@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import gzip
 import json
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from cloudknot.local.directory.documents import Document
 from cloudknot.local.directory.state import ACCOUNT, REGION
 from cloudknot.local.iam.requests.operations import Operation, Request
 from cloudknot.local.server.services.ec2.resources import KINDS, Ec2Resources, described, now
+from cloudknot.local.server.services.moto_files import moto_file
 from cloudknot.local.wsgi import Answer, ServiceError
 
 ZONES = {f"{REGION}{letter}": f"use1-az{number}" for letter, number in zip("abcdef", (6, 1, 2, 4, 3, 5), strict=True)}
@@ -20,11 +19,7 @@ ZONES = {f"{REGION}{letter}": f"use1-az{number}" for letter, number in zip("abcd
 
 def published(name: str) -> Any:
     """Return AWS's published data in a file that comes with moto."""
-    # The package is located, not imported: its code is not needed, and takes seconds to load.
-    spec = find_spec("moto")
-    assert spec is not None
-    (folder,) = spec.submodule_search_locations or [""]
-    with gzip.open(Path(folder, "ec2", "resources", name), "rt", encoding="utf-8") as stream:
+    with gzip.open(moto_file("ec2", "resources", name), "rt", encoding="utf-8") as stream:
         return json.load(stream)
 
 

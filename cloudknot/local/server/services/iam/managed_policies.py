@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from functools import cache, lru_cache
 from hashlib import sha256
-from importlib.util import find_spec, module_from_spec, spec_from_file_location
-from pathlib import Path
+from importlib.util import module_from_spec, spec_from_file_location
 from typing import Any
+
+from cloudknot.local.server.services.moto_files import moto_file
 
 PREFIX = "arn:aws:iam::aws:policy"
 Policy = dict[str, Any]
@@ -52,11 +53,8 @@ def _described(name: str, entry: dict[str, Any]) -> Policy:
 
 
 def _text() -> str:
-    # The file is located and loaded by itself: importing it from its package would load all of moto's IAM.
-    package = find_spec("moto")
-    assert package is not None
-    (folder,) = package.submodule_search_locations or [""]
-    spec = spec_from_file_location("managed_policies_of_aws", Path(folder, "iam", "aws_managed_policies.py"))
+    # The file is loaded by itself: importing it from its package would load all of moto's IAM.
+    spec = spec_from_file_location("managed_policies_of_aws", moto_file("iam", "aws_managed_policies.py"))
     assert spec is not None
     assert spec.loader is not None
     module = module_from_spec(spec)
