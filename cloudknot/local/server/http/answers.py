@@ -79,9 +79,6 @@ class AnswerTask(WSGITask):  # type: ignore[misc]
 
     def _start(self, status: str, headers: list[tuple[str, str]], exc_info: OptExcInfo | None = None, /) -> object:
         """Take the status and the headers: WSGI's ``start_response``."""
-        # Flask calls it a second time after an error.
-        if self.wrote_header and exc_info and exc_info[1] is not None:
-            raise exc_info[1]
         text = "".join([status, *(part for header in headers for part in header)])
         if "\n" in text or "\r" in text:
             raise ValueError("A header of an answer has more than one line.")
