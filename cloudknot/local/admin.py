@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,19 +71,8 @@ def status(directory: Path) -> CloudStatus | None:
     answer = state and ask(state, "GET", STATUS_PATH)
     if not answer:
         return None
-    names = (
-        "endpoint",
-        "pid",
-        "vcpus",
-        "uptime",
-        "idle",
-        "jobs",
-        "runner",
-        "registry",
-        "iam",
-        "requests",
-    )
-    return CloudStatus(directory=directory, **{name: answer[name] for name in names if name in answer})
+    names = {each.name for each in fields(CloudStatus)}
+    return CloudStatus(directory=directory, **{name: answer[name] for name in names & answer.keys()})
 
 
 def answers(state: CloudState) -> bool:
