@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from cloudknot.aws.batch import LOG_GROUP
+from cloudknot.local.batch.names import matches_pattern
 from cloudknot.local.batch.records import Attempt, ExitRule, Job, JobSpec, RetryStrategy, Task
 
 
@@ -66,17 +67,14 @@ def is_retried(strategy: RetryStrategy, attempts: int, last: Attempt) -> bool:
 def _matches(rule: ExitRule, attempt: Attempt) -> bool:
     exit_code = None if attempt.exit_code is None else str(attempt.exit_code)
     return (
-        _matches_pattern(rule.on_exit_code, exit_code)
-        and _matches_pattern(rule.on_reason, attempt.reason)
-        and _matches_pattern(rule.on_status_reason, attempt.status_reason)
+        _covers(rule.on_exit_code, exit_code)
+        and _covers(rule.on_reason, attempt.reason)
+        and _covers(rule.on_status_reason, attempt.status_reason)
     )
 
 
-def _matches_pattern(pattern: str | None, text: str | None) -> bool:
+def _covers(pattern: str | None, text: str | None) -> bool:
     if pattern is None or pattern == "*":
         return True
     # For example the exit code of an attempt on a lost host. Only an asterisk matches it.
-    if text is None:
-        return False
-    # Batch allows an asterisk at the end of a pattern only, so this is the whole glob syntax.
-    return text.startswith(pattern[:-1]) if pattern.endswith("*") else text == pattern
+    return text is not None and matches_pattern(pattern, text)

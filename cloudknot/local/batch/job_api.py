@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from cloudknot.local.batch.catalog import DEFINITION, QUEUE, BatchCatalog
 from cloudknot.local.batch.engine import Engine
 from cloudknot.local.batch.job_store import JobStore
+from cloudknot.local.batch.names import matches_pattern
 from cloudknot.local.batch.records import (
     HOST_OF_EARLIER_PROCESS,
     Action,
@@ -519,9 +520,9 @@ def matches(job: Job, filters: Iterable[type_defs.KeyValuesPairTypeDef]) -> bool
 
 def _matches(job: Job, name: str, value: str) -> bool:
     if name == "JOB_NAME":
-        return _matches_pattern(value.lower(), job.spec.name.lower())
+        return matches_pattern(value.lower(), job.spec.name.lower())
     if name == "JOB_DEFINITION":
-        return value == job.spec.definition or _matches_pattern(value, job.spec.definition_name)
+        return value == job.spec.definition or matches_pattern(value, job.spec.definition_name)
     if name == "BEFORE_CREATED_AT":
         return job.created < int(value)
     if name == "AFTER_CREATED_AT":
@@ -530,7 +531,3 @@ def _matches(job: Job, name: str, value: str) -> bool:
         f"The embedded cloud does not support the ListJobs filter {name}. "
         "Use JOB_NAME, JOB_DEFINITION, BEFORE_CREATED_AT or AFTER_CREATED_AT."
     )
-
-
-def _matches_pattern(pattern: str, text: str) -> bool:
-    return text.startswith(pattern[:-1]) if pattern.endswith("*") else text == pattern

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import threading
 import uuid
 from collections.abc import Callable, Mapping
@@ -11,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cloudknot.local.batch.catalog import DEFINITION, ENVIRONMENT, QUEUE, BatchCatalog, Resource, arn_of
+from cloudknot.local.batch.names import check_name
 from cloudknot.local.directory.state import ACCOUNT, REGION
 from cloudknot.local.wsgi import Answer, ClientException, ServiceError
 
@@ -21,7 +21,6 @@ QUOTA = 50
 """Job queues, and likewise compute environments, of an account in a region (Batch user guide, "Service quotas")."""
 PAGE_SIZE = 100
 """Resources on a page, unless a request asks for fewer."""
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 _SERVICE_ROLE = f"arn:aws:iam::{ACCOUNT}:role/aws-service-role/batch.amazonaws.com/AWSServiceRoleForBatch"
 """The role of a compute environment that names none."""
 _UNSUPPORTED = frozenset(
@@ -81,7 +80,7 @@ class BatchResources:
     def _register(self, request: type_defs.RegisterJobDefinitionRequestTypeDef) -> Answer:
         name = request["jobDefinitionName"]
         _check_supported(request)
-        _check_name("Job definition name", name)
+        check_name("Job definition", name)
         container = request.get("containerProperties") or {}
         if request["type"] != "container" or not container.get("image"):
             raise ClientException(
@@ -265,7 +264,7 @@ class BatchResources:
 
     def _check_new(self, kind: str, name: str) -> None:
         """Refuse an invalid name, one that is taken, and one more resource than the quota."""
-        _check_name(f"{_words(kind).capitalize()} name", name)
+        check_name(_words(kind).capitalize(), name)
         if self._catalog.find(kind, arn_of(kind, name)):
             raise ClientException("Object already exists")
         if len(self._catalog.find_all(kind)) >= self._quota:
@@ -319,8 +318,3 @@ def _check_supported(request: Mapping[str, object]) -> None:
                 f"The embedded cloud does not support {member}: it runs jobs of one container, first in, first out. "
                 f"Remove {member}."
             )
-
-
-def _check_name(words: str, name: str) -> None:
-    if not _NAME.fullmatch(name):
-        raise ClientException(f"{words} should match valid pattern")

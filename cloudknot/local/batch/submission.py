@@ -6,11 +6,11 @@ The limits come from the AWS Batch user guide, "AWS Batch service quotas", and f
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, cast
 
 from cloudknot.local.batch.catalog import BatchCatalog
+from cloudknot.local.batch.names import check_name
 from cloudknot.local.batch.records import OVERRIDES_TOO_LONG, Dependency, ExitRule, Job, JobSpec, RetryStrategy
 from cloudknot.local.wsgi import ClientException
 
@@ -31,7 +31,6 @@ MAX_EXIT_RULES = 5
 MIN_TIMEOUT = 60
 """Seconds of an attempt."""
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 _UNSUPPORTED = ("nodeOverrides", "eksPropertiesOverride", "ecsPropertiesOverride")
 _RESERVED = "AWS_BATCH"
 _FARGATE = ("fargatePlatformConfiguration", "networkConfiguration", "runtimePlatform")
@@ -86,8 +85,7 @@ def _check_request(request: Mapping[str, object]) -> None:
     for name in ("jobName", "jobQueue", "jobDefinition"):
         if not request[name]:
             raise ClientException(f"{name} must not be null")
-    if not _NAME.fullmatch(str(request["jobName"])):
-        raise ClientException("Job name should match valid pattern")
+    check_name("Job", str(request["jobName"]))
     for name in _UNSUPPORTED:
         if request.get(name):
             raise ClientException(
