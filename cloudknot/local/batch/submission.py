@@ -50,7 +50,8 @@ def resolve(request: type_defs.SubmitJobRequestTypeDef, catalog: BatchCatalog, f
     overrides = request.get("containerOverrides") or {}
     queue = catalog.queue(str(request["jobQueue"]))
     definition = catalog.definition(str(request["jobDefinition"]))
-    container = _container(definition)
+    # The catalog has only definitions of one container, because the registration refuses others.
+    container = definition["containerProperties"]
     parameters = {**definition.get("parameters", {}), **request.get("parameters", {})}
     command = overrides.get("command") or container.get("command", [])
     # Overrides replace single resources and variables of the definition, and its command as a whole.
@@ -92,17 +93,6 @@ def _check_request(request: Mapping[str, object]) -> None:
                 f"The embedded cloud does not support {name}: it runs jobs of one container only. "
                 "Use containerOverrides."
             )
-
-
-def _container(definition: type_defs.JobDefinitionTypeDef) -> type_defs.ContainerPropertiesOutputTypeDef:
-    container = definition.get("containerProperties")
-    if definition.get("type") != "container" or not container or not container.get("image"):
-        name, kind = definition["jobDefinitionName"], definition.get("type")
-        raise ClientException(
-            f"The embedded cloud does not support the job definition {name} of type {kind}: it runs jobs of one "
-            "container only. Register a definition with type container and containerProperties."
-        )
-    return container
 
 
 def _copied(container: type_defs.ContainerPropertiesOutputTypeDef) -> type_defs.ContainerPropertiesOutputTypeDef:
