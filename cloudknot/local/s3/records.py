@@ -168,3 +168,8 @@ class Deleted:
 
     version: str = ""
     marker: str = ""
+
+
+def is_named(etag: str, header: str) -> bool:
+    """Return whether the value of ``If-Match`` or ``If-None-Match`` names an entity tag."""
+    return header.strip() == "*" or etag in (tag.strip().removeprefix("W/").strip('"') for tag in header.split(","))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 
 from cloudknot.local.s3.errors import S3Error
-from cloudknot.local.s3.records import Condition, ObjectVersion
+from cloudknot.local.s3.records import Condition, ObjectVersion, is_named
 
 _NAMES = ("if-match", "if-none-match", "if-modified-since", "if-unmodified-since")
 _COPY = "x-amz-copy-source-"
@@ -43,18 +43,14 @@ def _is_unchanged(named: Mapping[str, str], version: ObjectVersion) -> bool:
     # In this order, a condition on the tag overrides the one on the time (RFC 9110, "Precedence of Preconditions").
     modified = int(version.modified)
     if "if-match" in named:
-        is_met = _matches(named["if-match"], version.etag)
+        is_met = is_named(version.etag, named["if-match"])
     else:
         is_met = modified <= _seconds(named.get("if-unmodified-since"), modified)
     if not is_met:
         raise S3Error("PreconditionFailed", version.key)
     if "if-none-match" in named:
-        return _matches(named["if-none-match"], version.etag)
+        return is_named(version.etag, named["if-none-match"])
     return modified <= _seconds(named.get("if-modified-since"), modified - 1)
-
-
-def _matches(header: str, etag: str) -> bool:
-    return any(tag.strip().removeprefix("W/").strip('"') in ("*", etag) for tag in header.split(","))
 
 
 def _seconds(header: str | None, default: int) -> int:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from cloudknot.local.s3.errors import S3Error
-from cloudknot.local.s3.records import Condition, Deleted, Extent, ObjectVersion, StoredBucket
+from cloudknot.local.s3.records import Condition, Deleted, Extent, ObjectVersion, StoredBucket, is_named
 from cloudknot.local.s3.storage.schema import (
     NULL,
     WHOLE,
@@ -123,9 +123,9 @@ def check(condition: Condition, latest: Held | None, key: str) -> None:
     if condition.if_match:
         if current is None:
             raise S3Error("NoSuchKey", key)
-        if not _is_named(current, condition.if_match):
+        if not is_named(current, condition.if_match):
             raise S3Error("PreconditionFailed", "If-Match")
-    if condition.if_none_match and current is not None and _is_named(current, condition.if_none_match):
+    if condition.if_none_match and current is not None and is_named(current, condition.if_none_match):
         raise S3Error("PreconditionFailed", "If-None-Match")
 
 
@@ -156,11 +156,6 @@ def release_files(connection: sqlite3.Connection, extents: Iterable[Extent]) -> 
 def _held(query: sqlite3.Cursor) -> Held | None:
     row = query.fetchone()
     return Held(*row) if row else None
-
-
-def _is_named(etag: str, header: str) -> bool:
-    """Return whether the value of ``If-Match`` or ``If-None-Match`` names an entity tag."""
-    return header.strip() == "*" or etag in (tag.strip().removeprefix("W/").strip('"') for tag in header.split(","))
 
 
 def _make_way(connection: sqlite3.Connection, bucket: StoredBucket, key: str, latest: Held | None) -> Freed:
