@@ -90,7 +90,8 @@ class Writer:
         try:
             self.change(key, digest(data), s3.put_object, Body=data, IfNoneMatch="*")
         except ClientError as error:
-            if error.response["Error"]["Code"] != "PreconditionFailed" or before == {ABSENT}:
+            # The kill may cut the answer after its head, and boto3 then has no code, but a status.
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] != 412 or before == {ABSENT}:
                 raise
             self.possible[key] = before
         else:
