@@ -90,7 +90,7 @@ class Writer:
         try:
             self.change(key, digest(data), s3.put_object, Body=data, IfNoneMatch="*")
         except ClientError as error:
-            # The kill may cut the answer after its head, and boto3 then has no code, but a status.
+            # boto3 has no code for an answer that the kill has cut after its head, but a status.
             if error.response["ResponseMetadata"]["HTTPStatusCode"] != 412 or before == {ABSENT}:
                 raise
             self.possible[key] = before
@@ -108,7 +108,10 @@ class Writer:
 
     def upload(self, s3, key):
         data = self.random.randbytes(PART + self.random.randrange(1, 1000))
-        upload = s3.create_multipart_upload(Bucket=BUCKET, Key=key)["UploadId"]
+        upload = s3.create_multipart_upload(Bucket=BUCKET, Key=key).get("UploadId")
+        if upload is None:
+            # boto3 takes the body of an answer that the kill has cut after its head for an empty one.
+            raise ConnectionError("The answer has no body.")
         parts = []
         for number, part in enumerate((data[:PART], data[PART:]), start=1):
             arguments = {"Bucket": BUCKET, "Key": key, "UploadId": upload, "PartNumber": number}
