@@ -135,9 +135,7 @@ class JobCollection:
     def polled(self) -> tuple[Collection, MapFuture]:
         """Return the collection and its future after a first poll, so that earlier outcomes are known."""
         collection, future = self._with_future()
-        # Ends also without an answer: then the collector gives up.
-        with collection.collector.attended():
-            collection.collector.polled.wait()
+        _await_poll(collection)
         return collection, future
 
     def wait_until_ended(self) -> Collection:
@@ -179,6 +177,12 @@ class JobCollection:
         """Return whether S3 has an outcome for every element, by a poll. Batch reports the end a moment later."""
         if collection.table.any_in(CANCELLED):
             return False
-        with collection.collector.attended():
-            collection.collector.polled.wait()
+        _await_poll(collection)
         return collection.collector.complete() and not collection.table.any_in(CANCELLED)
+
+
+def _await_poll(collection: Collection) -> None:
+    """Wait for the first poll of a collection."""
+    # Ends also without an answer: then the collector gives up.
+    with collection.collector.attended():
+        collection.collector.polled.wait()
