@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from textwrap import shorten
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from cloudknot.aws import clients
 from cloudknot.cli.selftest import plan as plans
@@ -27,6 +27,8 @@ from cloudknot.run.collect.run_view import ENDED
 if TYPE_CHECKING:
     from cloudknot.aws.cloud import Cloud
     from cloudknot.run.collect.map_future import MapFuture
+
+T = TypeVar("T")
 
 NUMBERS = range(6)
 FAILING = 2
@@ -246,13 +248,9 @@ class Check:
 
     def _read_logs(self) -> str:
         job, wanted = self._maps["all"].job, [f"cloudknot-selftest: element {number}" for number in NUMBERS]
-        waited, found = 0.0, list(job.logs())
         # CloudWatch Logs shows a line some seconds after the job has printed it.
-        while not set(wanted) <= set(found) and waited < LAG:
-            self.sleep(PAUSE)
-            waited += PAUSE
-            found = list(job.logs())
-        _expect(sorted(set(wanted) & set(found)), wanted)
+        found = self._look(lambda: set(job.logs()), set(wanted).issubset, PAUSE)
+        _expect(sorted(set(wanted) & found), wanted)
         return _expect(len(job.log_urls), len(NUMBERS))
 
     def _attach(self) -> str:
@@ -263,12 +261,18 @@ class Check:
         elements = [(number, "fail once" if number == 0 else "") for number in range(plans.SPOT_JOBS)]
         future = self._submit(self.plan.spot, elements)
         _expect(future.result(self.plan.result_seconds), [number * number for number in range(plans.SPOT_JOBS)])
-        waited = 0.0
         # Batch reports the end of an attempt some time after its results can be read.
-        while future.job.status not in ENDED and waited < LAG:
-            self.sleep(SHORT_PAUSE)
-            waited += SHORT_PAUSE
+        self._look(lambda: future.job.status, ENDED.__contains__, SHORT_PAUSE)
         return f"{plans.SPOT_JOBS} elements, {len(future.job.attempts)} attempts"
+
+    def _look(self, look: Callable[[], T], is_there: Callable[[T], bool], pause: float) -> T:
+        """Look until AWS shows a wanted state, for at most `LAG` seconds. Return the result of the last look."""
+        waited, found = 0.0, look()
+        while not is_there(found) and waited < LAG:
+            self.sleep(pause)
+            waited += pause
+            found = look()
+        return found
 
     def _remove(self) -> str:
         assert self._before is not None
