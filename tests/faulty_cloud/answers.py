@@ -40,7 +40,7 @@ class Exchange:
 def drop(exchange: Exchange) -> Iterable[bytes]:
     """Carry out a request, and close the connection without an answer."""
     # Only the answer is lost: the case in which a repeated call does harm.
-    wsgi.full_body(exchange.carry_out(exchange.environ, wsgi.RecordedAnswer()))
+    _carried_out(exchange)
     # waitress closes the connection.
     raise ClientDisconnected
 
@@ -66,10 +66,15 @@ def reset(exchange: Exchange) -> Iterable[bytes]:
     raise _sent(exchange, answer[: exchange.chance.randrange(len(answer))])
 
 
+def _carried_out(exchange: Exchange) -> tuple[wsgi.RecordedAnswer, bytes]:
+    """Carry out a request, and return its answer without sending it."""
+    recorded = wsgi.RecordedAnswer()
+    return recorded, wsgi.full_body(exchange.carry_out(exchange.environ, recorded))
+
+
 def _whole_answer(exchange: Exchange) -> tuple[bytes, bytes]:
     """Carry out a request, and return head and body of its answer."""
-    recorded = wsgi.RecordedAnswer()
-    body = wsgi.full_body(exchange.carry_out(exchange.environ, recorded))
+    recorded, body = _carried_out(exchange)
     recorded.pass_on(exchange.start_response)
     lines = [f"HTTP/1.1 {recorded.status}", *(f"{name}: {value}" for name, value in recorded.headers), "", ""]
     return "\r\n".join(lines).encode("latin-1"), body
@@ -88,8 +93,7 @@ def _channel(exchange: Exchange) -> Any:
 
 def remove_member(exchange: Exchange) -> Iterable[bytes]:
     """Carry out a request, and leave out one member of the answer. An answer without members stays as it is."""
-    recorded = wsgi.RecordedAnswer()
-    body = wsgi.full_body(exchange.carry_out(exchange.environ, recorded))
+    recorded, body = _carried_out(exchange)
     headers = recorded.headers
     if recorded.status.startswith("2"):
         # An object is not a document, whatever its content. The members of such answers are headers.
@@ -128,7 +132,7 @@ def _without_member(body: bytes, chance: random.Random) -> bytes | None:
 
 def misplace(exchange: Exchange) -> Iterable[bytes]:
     """Carry out a request, and send the answer to another operation."""
-    wsgi.full_body(exchange.carry_out(exchange.environ, wsgi.RecordedAnswer()))
+    _carried_out(exchange)
     text, content_type = '{"unknownMember": {}}', "application/json"
     if exchange.service == "s3":
         text = "<AccelerateConfiguration><Status>Enabled</Status></AccelerateConfiguration>"
