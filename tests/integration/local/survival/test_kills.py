@@ -1,9 +1,7 @@
 """SIGKILL at random moments under load: no acknowledged object is lost, and none is half there."""
 
 import hashlib
-import os
 import random
-import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,10 +11,9 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from cloudknot.local import LocalCloud
-from cloudknot.local.directory.files import server_lock
-from cloudknot.local.directory.locks import is_locked
 from cloudknot.local.directory.state import REGION, read_state
 from tests.helpers.waiting import until
+from tests.integration.local.survival.conftest import end
 from tests.unit.local.s3.stores import Stores
 
 BUCKET = "killed"
@@ -177,8 +174,7 @@ def test_sigkill_at_random_moments_under_load_loses_nothing_acknowledged(tmp_pat
             try:
                 wait_for_load(writers, running)
                 stop.wait(moments.uniform(0, 0.5))
-                os.kill(read_state(cloud.directory).pid, signal.SIGKILL)
-                until(lambda: not is_locked(server_lock(cloud.directory)))
+                end(cloud)
             finally:
                 stop.set()
         for run in running:

@@ -1,8 +1,6 @@
 """`cloudknot local` describes an embedded cloud in each condition, and leaves it as it should."""
 
 import json
-import os
-import signal
 
 import pytest
 from click.testing import CliRunner
@@ -10,9 +8,10 @@ from click.testing import CliRunner
 import cloudknot as ck
 from cloudknot.cli.main import main
 from cloudknot.local.directory.files import DELETED, MARKER, server_lock
-from cloudknot.local.directory.locks import is_locked, locked
+from cloudknot.local.directory.locks import locked
 from tests.helpers.functions import square
 from tests.helpers.waiting import LONG, until
+from tests.integration.local.survival.conftest import end
 
 
 def run(directory, *words, answer=""):
@@ -23,11 +22,6 @@ def state_of(directory):
     """Return the object that ``status --json`` prints, and its exit code."""
     answer = run(directory, "status", "--json")
     return json.loads(answer.stdout), answer.exit_code
-
-
-def crash(cloud):
-    os.kill(cloud.status().pid, signal.SIGKILL)
-    until(lambda: not is_locked(server_lock(cloud.directory)))
 
 
 @pytest.mark.parametrize("content", [None, (), ("thesis.tex",)], ids=["absent", "empty", "of the user"])
@@ -74,7 +68,7 @@ def test_prune_leaves_cloud_as_it_was(own_cloud, words):
     assert knot.map([3]).result(LONG) == [9]
     run(own_cloud.directory, *words, answer="n\n")
     assert own_cloud.status() is not None
-    crash(own_cloud)
+    end(own_cloud)
     run(own_cloud.directory, *words, answer="n\n")
     assert state_of(own_cloud.directory)[0]["state"] == "ended"
     # The open session goes on.
@@ -86,7 +80,7 @@ def test_prune_leaves_cloud_as_it_was(own_cloud, words):
 
 def test_crashed_cloud_can_be_stopped_for_good(own_cloud):
     own_cloud.call("sts", "get_caller_identity")
-    crash(own_cloud)
+    end(own_cloud)
     state, code = state_of(own_cloud.directory)
     assert (state["state"], code) == ("ended", 1)
     shown = run(own_cloud.directory, "status").stdout
@@ -125,8 +119,8 @@ def test_interrupted_deletion_is_named_and_finished(own_cloud):
 
 def test_deletion_of_stopped_and_crashed_cloud_asks(own_cloud):
     assert ck.Knot(name="squares", func=square, cloud=own_cloud).map([3]).result(LONG) == [9]
-    for end in (own_cloud.stop, lambda: crash(own_cloud)):
-        end()
+    for finish in (own_cloud.stop, lambda: end(own_cloud)):
+        finish()
         asked = run(own_cloud.directory, "delete", answer="n\n")
         assert asked.exit_code == 1
         assert " objects), records and logs of " in asked.stdout
