@@ -84,7 +84,7 @@ class TestOutcomes:
     def test_log_ends_with_exception(self, client):
         stream = client.run("throw")["container"]["logStreamName"]
         # The traceback has several lines, and the first of them may arrive alone.
-        until(lambda: client.lines(stream)[-1:] == ["RuntimeError: thrown by the job"])
+        assert until(lambda: client.lines(stream)[-1:] == ["RuntimeError: thrown by the job"])
 
     def test_job_waits_for_its_threads_and_atexit_functions(self, client):
         job = client.run("linger")

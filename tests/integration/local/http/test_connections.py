@@ -343,7 +343,7 @@ class TestDownloads:
         with connected(started(files[0], stall=0.3)) as connection:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
-            until(lambda: files[1] and all(file.closed for file in files[1]))
+            assert until(lambda: files[1] and all(file.closed for file in files[1]))
 
     def test_clients_that_do_not_read_take_no_thread_from_others(self, started, files):
         def answer(environ, start_response):

@@ -152,7 +152,7 @@ def test_no_process_of_a_job_outlives_a_killed_server(client, killed, tmp_path):
     client.submit(*WORKER, "family", str(tmp_path / "pids"))
     pids = until_written(tmp_path / "pids")
     killed(client.cloud)
-    until(lambda: not any(map(alive, pids)))
+    assert until(lambda: not any(map(alive, pids)))
 
 
 RECORD = (
